@@ -1,0 +1,138 @@
+"""Chord-to-note, measured from outside: real chords into the real daemon, through JACK where there is one."""
+
+import contextlib
+import os
+import random
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import mido
+
+from jazzd.bench import machine
+from jazzd.errors import MidiError
+from jazzd.music.chords import Chord
+from jazzd.music.voicing import voice
+from jazzd.player import ports
+from jazzd.player.clock import MonotonicClock
+from jazzd.player.latency import Latency
+from jazzd.rehearsal import Heard, Line, Struck, TcpLine, answer_times, daemon
+
+CHORDS = 300
+QUALITIES = ("m7", "7", "maj7", "m7b5", "6", "7b9", "m9", "13")
+OPENING_S = 0.3
+"""What is sent sooner after opening a port is lost by some drivers."""
+PAUSE_S = 2.0
+"""After every 25 chords the hands are lifted, so that the first chord after silence is measured too."""
+
+
+def measure(chords: int = CHORDS, options: Sequence[str] = ()) -> dict[str, Any]:
+    """Plays that many chords into a daemon run with `options`; the figures by the keys of the bench."""
+    with _transport() as (transport, variables), daemon(options, variables) as playing:
+        status = playing.wait_until_ready()
+        with _line(transport, status) as line:
+            time.sleep(OPENING_S)
+            struck = _play(line, chords)
+            time.sleep(PAUSE_S)
+        notes, engine = playing.status()["notes"], status["engine"]
+        playing.stop()
+    latency, answers = Latency(), answer_times(struck, line.heard)
+    for answer in answers:
+        if answer is not None:
+            latency.add(answer)
+    return machine.describe() | {
+        "transport": transport,
+        "base": engine["base"],
+        "device": engine["device"],
+        "chord_to_note_ms": latency.summary(),
+        "unanswered": answers.count(None),
+        "late": notes["late"],
+        "dropped": notes["dropped"],
+    }
+
+
+def _play(line: Line, chords: int) -> list[Struck]:
+    clock, hand, struck = MonotonicClock(), random.Random(300), []
+    for number in range(1, chords + 1):
+        root = hand.randrange(12)
+        pitches = voice(Chord(root, hand.choice(QUALITIES), root), hand)
+        first = clock.now()
+        for pitch in pitches:
+            line.send(mido.Message("note_on", note=pitch, velocity=hand.randint(50, 90)))
+            last = clock.now()
+            time.sleep(hand.uniform(0, 0.004))
+        struck.append(Struck(first, last))
+        time.sleep(hand.uniform(0.4, 0.7))
+        for pitch in pitches:
+            line.send(mido.Message("note_off", note=pitch))
+        time.sleep(PAUSE_S if number % 25 == 0 else hand.uniform(0.02, 0.1))
+    return struck
+
+
+@contextlib.contextmanager
+def _transport() -> Iterator[tuple[str, dict[str, str]]]:
+    """`jack` (a server of our own) where jackd is installed, else `tcp`; and the JAZZD_* variables for it."""
+    if shutil.which("jackd") is None:
+        yield "tcp", {"JAZZD_MIDI__BACKEND": "tcp", "JAZZD_MIDI__TCP_LISTEN": "127.0.0.1:0"}
+        return
+    name = f"jazzd-bench-{os.getpid()}"
+    private = {"JACK_DEFAULT_SERVER": name, "JACK_NO_AUDIO_RESERVATION": "1", "JACK_NO_START_SERVER": "1"}
+    before = {key: os.environ.get(key) for key in private}
+    # Synchronous (-S): the other mode loses one message in some thousands.
+    command = ["jackd", "--no-realtime", "-n", name, "-S", "-d", "dummy", "-r", "48000", "-p", "64"]
+    os.environ.update(private)  # libjack in this process looks there, too
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _wait_for_jack(server)
+        yield "jack", {"JAZZD_MIDI__BACKEND": "jack"} | private
+    finally:
+        server.terminate()
+        server.wait()
+        for key, value in before.items():
+            os.environ.pop(key)
+            if value is not None:
+                os.environ[key] = value
+
+
+def _wait_for_jack(server: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and server.poll() is None:
+        if ports.list_ports("jack").backend == "jack":
+            return
+        time.sleep(0.1)
+    raise MidiError("jackd does not start; try `jackd --no-realtime -d dummy` to see why")
+
+
+@contextlib.contextmanager
+def _line(transport: str, status: dict[str, Any]) -> Iterator[Line]:
+    """A connection to the daemon: its input is our output, and the other way round."""
+    if transport == "tcp":
+        with TcpLine(status["midi"]["tcp"]) as line:
+            yield line
+        return
+    jack = _JackLine(status["midi"]["input"], status["midi"]["output"])
+    try:
+        yield jack
+    finally:
+        jack.close()
+
+
+class _JackLine:
+    """A line through the daemon's ports, by their full names."""
+
+    def __init__(self, daemon_input: str, daemon_output: str) -> None:
+        self.heard: list[Heard] = []
+        self._ports = ports.open_ports(
+            "jack", daemon_output, daemon_input, self._on_message, MonotonicClock()
+        )
+
+    def send(self, message: mido.Message) -> None:
+        self._ports.send(message)
+
+    def close(self) -> None:
+        self._ports.close()
+
+    def _on_message(self, message: mido.Message, stamp: float) -> None:
+        self.heard.append(Heard(stamp, message))

@@ -1,0 +1,152 @@
+"""The commands that train, measure and convert models."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jazzd.cli.options import (
+    BaseOption,
+    DtypeOption,
+    JsonOption,
+    NumericsOption,
+    StyleOption,
+    StylesOption,
+    check_style,
+    daemon_options,
+    show,
+)
+from jazzd.errors import ConfigError
+
+app = typer.Typer()
+base_app = typer.Typer(help="Look at a base, or make one from a checkpoint.", no_args_is_help=True)
+bench_app = typer.Typer(help="Measure, and say on what.", no_args_is_help=True)
+app.add_typer(base_app, name="base")
+app.add_typer(bench_app, name="bench")
+
+
+@app.command()
+def evaluate(
+    midi: Annotated[Path | None, typer.Argument(metavar="MIDI_DIR", help="Music it has not heard.")] = None,
+    rows: Annotated[
+        Path | None, typer.Option(metavar="FILE.npz", help="Score these rows instead, one by one.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="OUT.npz", help="Where the rows' scores go.")
+    ] = None,
+    no_chords: Annotated[bool, typer.Option("--no-chords", help="Hide the chords of solos.")] = False,
+    style: StyleOption = "",
+    base: BaseOption = "builtin",
+    dtype: DtypeOption = None,
+    numerics: NumericsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how well the model foretells music, in nats a note."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from jazzd.moonbeam import resident, weights
+    from jazzd.teach.evaluate import evaluate as measure
+    from jazzd.teach.evaluate import score_rows
+
+    check_style(style)
+    if (midi is None) == (rows is None) or (rows is None) != (output is None):
+        raise ConfigError("say either a folder of MIDI files, or --rows FILE.npz and -o OUT.npz")
+    model = weights.load(base, resident.element_type(dtype), numerics).model
+    if rows and output:
+        score_rows(model, rows, output)
+    if not midi:
+        return
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("listening", total=None)
+        show(
+            measure(model, midi, not no_chords, lambda done, of: bar.update(task, completed=done, total=of)),
+            as_json,
+        )
+
+
+@app.command()
+def finetune(
+    midi: Annotated[Path, typer.Argument(metavar="MIDI_DIR", help="What to learn from.")],
+    name: Annotated[str, typer.Option(help="Of what is made.")],
+    full: Annotated[bool, typer.Option("--full", help="Train every weight: makes a base.")] = False,
+    out: Annotated[Path | None, typer.Option(metavar="RUN", help="Else runs/NAME.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run was stopped.")] = False,
+    steps: Annotated[int, typer.Option(min=1)] = 3000,
+    batch_size: Annotated[int, typer.Option(min=1)] = 8,
+    length: Annotated[int, typer.Option(min=32, help="Rows of a window.")] = 256,
+    learning_rate: Annotated[float, typer.Option(min=0)] = 1e-3,
+    warmup_steps: Annotated[int, typer.Option(min=0)] = 200,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Train a base on a folder of MIDI files. The result is the base folder RUN/best."""
+    from rich.console import Console
+
+    from jazzd.moonbeam.config import Config
+    from jazzd.teach.train import Recipe, train_base
+
+    if not full:
+        raise ConfigError("this version trains whole bases only: add --full")
+    recipe = Recipe(
+        steps=steps,
+        batch_size=batch_size,
+        length=length,
+        learning_rate=learning_rate,
+        warmup_steps=warmup_steps,
+        seed=seed,
+    )
+    run = out or Path("runs") / name
+    train_base(midi, run, Config.builtin(), recipe, Console(stderr=True), resume)
+    print(f"{run / 'best'} is a base now: jazzd run --base {run / 'best'}")
+
+
+@base_app.command("info")
+def base_info(base: BaseOption = "builtin", as_json: JsonOption = False) -> None:
+    """Show a base's sizes and fingerprint."""
+    from jazzd.moonbeam import weights
+
+    found = weights.load(base)
+    facts = {"base": found.name, "parameters": found.parameters, "fingerprint": found.fingerprint}
+    show(facts | {"config": found.model.config.to_json()}, as_json)
+
+
+@base_app.command("convert")
+def base_convert(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="A .pt checkpoint in the published layout.")],
+    target: Annotated[Path, typer.Argument(metavar="DST", help="The folder to write.")],
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Its sizes, with the reference's keys.")
+    ] = None,
+) -> None:
+    """Make a base folder from a published checkpoint."""
+    from jazzd.moonbeam.weights import convert
+
+    convert(source, target, config)
+    print(f"{target} is a base now: jazzd run --base {target}")
+
+
+@bench_app.command("engine")
+def bench_engine(
+    base: BaseOption = "builtin",
+    dtype: DtypeOption = None,
+    numerics: NumericsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Time the model: a note, a chord's prefill, the start."""
+    from jazzd.bench.engine import bench
+
+    show(bench(base, dtype, numerics), as_json)
+
+
+@bench_app.command("latency")
+def bench_latency(
+    base: BaseOption = "builtin",
+    dtype: DtypeOption = None,
+    numerics: NumericsOption = None,
+    styles: StylesOption = Path("styles"),
+    as_json: JsonOption = False,
+) -> None:
+    """Time the answer to 300 chords through real MIDI ports (about four minutes)."""
+    from jazzd.bench import latency
+
+    show(latency.measure(options=daemon_options(base, dtype, numerics, styles)), as_json)

@@ -1,0 +1,238 @@
+"""The settings: daemon.toml, beaten by JAZZD_* variables, beaten by the command line."""
+
+import os
+import stat
+import tempfile
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from platformdirs import user_config_path
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+from jazzd.errors import ConfigError, JazzdError
+
+FILE_NAME = "daemon.toml"
+RESERVED_CONTROLS = frozenset({0, 6, 32, 38, 64, *range(96, 102)})
+"""Bank select, data entry, sustain and (N)RPN mean something else to every keyboard."""
+
+
+def _host_and_port(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if value and not (host and port.isdecimal() and int(port) <= 65535):
+        raise ValueError('it is written "HOST:PORT", for example "127.0.0.1:9080", or ""')
+    return value
+
+
+def _engine_address(value: str) -> str:
+    if value.startswith("tcp://"):
+        _host_and_port(value.removeprefix("tcp://"))
+    elif value and not value.removeprefix("unix:"):
+        raise ValueError("the path after unix: is missing")
+    elif value and not value.startswith("unix:"):
+        raise ValueError('it is written "unix:PATH", "tcp://HOST:PORT" or ""')
+    return value
+
+
+def _free_control(value: int) -> int:
+    if value in RESERVED_CONTROLS:
+        raise ValueError(f"MIDI keeps CC {value} for itself, with 0, 6, 32, 38, 64, 96-101 and 120-127")
+    return value
+
+
+PortName = Annotated[str, Field(min_length=1, max_length=128)]
+HostPort = Annotated[str, AfterValidator(_host_and_port)]
+EngineAddress = Annotated[str, AfterValidator(_engine_address)]
+MidiPitch = Annotated[int, Field(ge=0, le=127)]
+Control = Annotated[int, Field(ge=1, le=119), AfterValidator(_free_control)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Midi(Section):
+    backend: Literal["auto", "alsa", "jack", "coremidi", "winmm", "tcp", "none"] = "auto"
+    input: PortName = "loopMIDI Port 1"
+    output: PortName = "loopMIDI Port 2"
+    tcp_listen: HostPort = ""
+
+    @model_validator(mode="after")
+    def _tcp_needs_an_address(self) -> "Midi":
+        if self.backend == "tcp" and not self.tcp_listen:
+            raise ValueError('backend "tcp" needs midi.tcp_listen, for example "127.0.0.1:9080"')
+        return self
+
+
+class Engine(Section):
+    base: Annotated[str, Field(min_length=1)] = "builtin"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    address: EngineAddress = ""
+
+
+class Styles(Section):
+    folder: Path = Path("styles")
+    default: str = ""
+
+
+class Solo(Section):
+    mode: Literal["follow", "trade"] = "follow"
+    chords_per_phrase: int = Field(default=4, ge=1, le=64)
+    choruses: int = Field(default=1, ge=1, le=16)
+    start: Literal["now", "beat", "bar"] = "now"
+    temperature: float = Field(default=0.9, ge=0.0, le=2.0)
+    top_p: float = Field(default=0.95, gt=0.0, le=1.0)
+    low: MidiPitch = 48
+    high: MidiPitch = 96
+    channel: int = Field(default=1, ge=1, le=16)
+    program: int = Field(default=0, ge=0, le=127)
+
+    @model_validator(mode="after")
+    def _range_holds_every_pitch_class(self) -> "Solo":
+        # Narrower, and a pitch-class weight of 0 could forbid every pitch there is.
+        if self.high - self.low < 11:
+            raise ValueError("high must be at least 11 semitones above low")
+        return self
+
+
+class Tempo(Section):
+    source: Literal["auto", "clock", "chords", "bpm"] = "auto"
+    bpm: float = Field(default=120.0, ge=30.0, le=300.0)
+
+
+class Feel(Section):
+    quantize: float = Field(default=0.0, ge=0.0, le=100.0)
+    swing: float = Field(default=50.0, ge=50.0, le=75.0)
+    layback_ms: float = Field(default=0.0, ge=0.0, le=200.0)
+
+
+class Controls(Section):
+    style: Control = 20
+    temperature: Control = 21
+    density: Control = 22
+    harmony: Control = 23
+    blend: Control = 24
+    mode: Control = 25
+
+    @model_validator(mode="after")
+    def _one_number_each(self) -> "Controls":
+        numbers = list(self.model_dump().values())
+        if len(set(numbers)) < len(numbers):
+            raise ValueError("two controls have the same CC number")
+        return self
+
+
+class Settings(BaseSettings):
+    """Everything daemon.toml can say, with its units in the comments there."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix="JAZZD_", env_nested_delimiter="__", allow_inf_nan=False
+    )
+
+    midi: Midi = Midi()
+    engine: Engine = Engine()
+    styles: Styles = Styles()
+    solo: Solo = Solo()
+    tempo: Tempo = Tempo()
+    feel: Feel = Feel()
+    control: Controls = Controls()
+
+
+def load(path: Path | None = None, overrides: Mapping[str, Mapping[str, object]] | None = None) -> Settings:
+    """The settings from `path`, else ./daemon.toml, else the user's, else the defaults.
+
+    `overrides` is what the command line said, by section and key. Raises ConfigError naming file and key.
+    """
+    file = _find(path)
+
+    class Layers(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, file)
+
+    given: dict[str, Any] = dict(overrides or {})
+    try:
+        settings: Settings = Layers(**given)
+    except ValidationError as error:
+        raise ConfigError(_sentence(error, file, given)) from None
+    except SettingsError as error:
+        raise ConfigError(f"environment: {error}; write JAZZD_SECTION__KEY=value") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not a TOML file: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}") from None
+
+    named_by_file = _origin(("styles", "folder"), file, given) == str(file)
+    folder = (file.parent if file and named_by_file else Path.cwd()) / settings.styles.folder.expanduser()
+    return settings.model_copy(update={"styles": settings.styles.model_copy(update={"folder": folder})})
+
+
+def _find(path: Path | None) -> Path | None:
+    if path is not None:
+        if not path.is_file():
+            raise ConfigError(f"{path}: there is no such file; leave out --config to run on the defaults")
+        return path.absolute()
+    places = (Path.cwd() / FILE_NAME, user_config_path("jazzd") / FILE_NAME)
+    return next((place for place in places if place.is_file()), None)
+
+
+def _origin(place: tuple[object, ...], file: Path | None, given: Mapping[str, Any]) -> str:
+    """Where the value at (section, key) came from: the command line, a variable or the file."""
+    section, key = (*map(str, place), "")[:2]
+    variable = f"JAZZD_{section}__{key}".upper()
+    if key in given.get(section, {}):
+        return "command line"
+    if variable in (name.upper() for name in os.environ):
+        return variable
+    return str(file) if file else "settings"
+
+
+def _sentence(error: ValidationError, file: Path | None, given: Mapping[str, Any]) -> str:
+    first = error.errors(include_url=False)[0]
+    place, value = first["loc"], first["input"]
+    key = ".".join(map(str, place))
+    if first["type"] == "extra_forbidden":
+        section = Settings.model_fields.get(str(place[0]))
+        fields = (
+            Settings.model_fields
+            if len(place) == 1 or section is None
+            else type(section.default).model_fields
+        )
+        reason = f"there is no such key; allowed are {', '.join(fields)}"
+    elif isinstance(value, BaseModel | dict):
+        reason = first["msg"].removeprefix("Value error, ")
+    else:
+        reason = f"{value!r} is not allowed: {first['msg'].removeprefix('Value error, ')}"
+    return f"{_origin(place, file, given)}: {key}: {reason}"
+
+
+def socket_path() -> Path:
+    """Where the user's one daemon listens for commands: JAZZD_SOCKET, else in the private runtime folder."""
+    if chosen := os.environ.get("JAZZD_SOCKET"):
+        return Path(chosen).absolute()
+    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
+        folder = Path(runtime) / "jazzd"
+    else:
+        folder = Path(tempfile.gettempdir()) / f"jazzd-{os.getuid()}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.lstat()
+    # The temp folder is everybody's: somebody else could have put this name there first.
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise JazzdError(f"{folder} is not a private folder of yours; remove it or set JAZZD_SOCKET")
+    return folder / "control.sock"

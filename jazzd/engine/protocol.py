@@ -1,0 +1,164 @@
+"""What player and engine say to each other: one JSON object a line, checked on arrival.
+
+The player owns the clock, the engine has none: every time is a tick (10 ms) of the timeline that the
+last `Begin` opened, and the player says where its play head is. So the two may sit on machines whose clocks
+disagree. Whatever changes the music (a chord, a knob, a style) is one message, `Revise`, which carries the
+whole state: an engine that was restarted needs nothing but the next one.
+"""
+
+from typing import Annotated, Literal, NamedTuple, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from jazzd.errors import EngineError
+
+T = TypeVar("T")
+VERSION = 1
+LINE_LIMIT = 65536
+"""Longest line in bytes that either side accepts."""
+
+Tick = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Pitch = Annotated[int, Field(ge=0, le=127)]
+Velocity = Annotated[int, Field(ge=1, le=127)]
+
+
+class Key(NamedTuple):
+    """A key of the human's chord: struck at `onset`, thought to last `duration` ticks."""
+
+    onset: Tick
+    duration: Annotated[int, Field(ge=1, le=1000)]
+    pitch: Pitch
+    velocity: Velocity
+
+
+class Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Sampling(Message):
+    """How the solo is drawn. Weights multiply the chances of the twelve pitch classes (C first); 0 forbids."""
+
+    temperature: float = Field(default=0.9, ge=0.0, le=2.0)
+    top_p: float = Field(default=0.95, gt=0.0, le=1.0)
+    low: Pitch = 48
+    high: Pitch = 96
+    density: float = Field(default=0.0, ge=-1.0, le=1.0)
+    weights: tuple[Annotated[float, Field(ge=0.0, le=1e6)], ...] = Field(
+        default=(1.0,) * 12, min_length=12, max_length=12
+    )
+
+
+class Hello(Message):
+    """Player -> engine, first line."""
+
+    kind: Literal["hello"] = "hello"
+    version: int = VERSION
+    token: str = ""
+
+
+class Begin(Message):
+    """Player -> engine: a new, empty timeline starts at tick 0."""
+
+    kind: Literal["begin"] = "begin"
+    seed: int = Field(ge=0, le=2**32 - 1)
+
+
+class Revise(Message):
+    """Player -> engine: forget what comes after note `keep`, and go on like this.
+
+    Notes made from here on carry `epoch`; the player drops what still arrives from an older one.
+    """
+
+    kind: Literal["revise"] = "revise"
+    epoch: int = Field(ge=0)
+    now: Tick
+    keep: int = Field(default=-1, ge=-1)
+    """Number of the last note that stays, -1 for none."""
+    floor: Tick
+    """The next note begins no earlier."""
+    answer: bool = False
+    """The next note begins exactly at `floor`: the first of an answer to a chord."""
+    playing: bool = True
+    """False: forget, and rest until the next revision."""
+    keys: tuple[Key, ...] = Field(default=(), max_length=128)
+    """What the human struck since the last revision."""
+    sampling: Sampling = Sampling()
+
+
+class Advance(Message):
+    """Player -> engine: the play head is at `now`; notes are wanted up to `until`."""
+
+    kind: Literal["advance"] = "advance"
+    now: Tick
+    until: Tick
+
+
+class Ping(Message):
+    """Player -> engine; answered by `Pong` from the thread that decodes, so it proves that music can come."""
+
+    kind: Literal["ping"] = "ping"
+    n: int
+
+
+class Ready(Message):
+    """Engine -> player, after `Hello`, when the first note could be made at once."""
+
+    kind: Literal["ready"] = "ready"
+    base: str
+    device: str
+    dtype: str
+    parameters: int
+
+
+class Note(Message):
+    """Engine -> player: note `number` of the timeline (they count up from 0; a revision goes back to keep + 1)."""
+
+    kind: Literal["note"] = "note"
+    epoch: int
+    number: int = Field(ge=0)
+    onset: Tick
+    duration: int = Field(ge=1)
+    pitch: Pitch
+    velocity: Velocity
+
+
+class Pong(Message):
+    kind: Literal["pong"] = "pong"
+    n: int
+
+
+class Failed(Message):
+    """Engine -> player: the engine cannot go on, in one sentence, and is about to exit."""
+
+    kind: Literal["failed"] = "failed"
+    reason: str
+
+
+ToEngine = Annotated[Hello | Begin | Revise | Advance | Ping, Field(discriminator="kind")]
+ToPlayer = Annotated[Ready | Note | Pong | Failed, Field(discriminator="kind")]
+_TO_ENGINE: TypeAdapter[ToEngine] = TypeAdapter(ToEngine)
+_TO_PLAYER: TypeAdapter[ToPlayer] = TypeAdapter(ToPlayer)
+
+
+def line(message: Message) -> bytes:
+    """The message as one line of UTF-8 JSON, newline included."""
+    return message.model_dump_json().encode() + b"\n"
+
+
+def read_by_engine(data: bytes) -> ToEngine:
+    """The player's message in `data` (one line). Raises EngineError if it is not one."""
+    return _parse(_TO_ENGINE, data)
+
+
+def read_by_player(data: bytes) -> ToPlayer:
+    """The engine's message in `data` (one line). Raises EngineError if it is not one."""
+    return _parse(_TO_PLAYER, data)
+
+
+def _parse(adapter: TypeAdapter[T], data: bytes) -> T:
+    try:
+        return adapter.validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "line"
+        raise EngineError(f"not a jazzd message: {where}: {first['msg']}") from None

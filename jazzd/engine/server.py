@@ -1,0 +1,236 @@
+"""The engine process: one connection to a player, one thread that owns the device.
+
+The loop only moves lines; the worker loads the model, keeps the timeline and decodes. Between two notes it looks at what
+the player sent, so nothing the player says waits longer than one step.
+"""
+
+import asyncio
+import hmac
+import os
+import queue
+import signal
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+import structlog
+
+from jazzd.engine import protocol
+from jazzd.engine.protocol import LINE_LIMIT
+from jazzd.engine.timeline import Timeline
+from jazzd.errors import EngineError
+from jazzd.moonbeam.decode import Decoder
+from jazzd.moonbeam.weights import Base
+
+log = structlog.get_logger()
+Send = Callable[[protocol.Message], None]
+Loader = Callable[[], tuple[Base, Decoder]]
+"""Loads the base and compiles it; runs in the worker."""
+STEP_GUESS_S = 0.01
+TICK_S = 0.01
+GREETING_TIMEOUT_S = 10.0
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass
+class _Turn:
+    """What the last revision asked for."""
+
+    revise: protocol.Revise
+    answered: bool
+    until: int
+    now: int
+    heard_at: float
+    """When the player said `now`, on this process's own clock: only differences of it are used."""
+
+
+class Worker:
+    """Decodes what the player asks for. `run` is the thread's body; everything else may be called from outside."""
+
+    def __init__(self, load: Loader) -> None:
+        self._load = load
+        self._inbox: queue.SimpleQueue[tuple[protocol.ToEngine, Send] | None] = queue.SimpleQueue()
+        self._timeline: Timeline | None = None
+        self._turn: _Turn | None = None
+        self._step_s = STEP_GUESS_S
+
+    def tell(self, message: protocol.ToEngine, reply: Send) -> None:
+        self._inbox.put((message, reply))
+
+    def rest(self) -> None:
+        """The player is gone: forget its music."""
+        self._inbox.put(None)
+
+    def run(self) -> NoReturn:
+        """Load, then serve for good. Raises what loading raises."""
+        self._base, self._decoder = self._load()
+        reply = _nowhere
+        while True:
+            try:
+                item = self._inbox.get(block=not self._wanted())
+            except queue.Empty:
+                self._play(reply)
+                continue
+            if item is None:
+                self._timeline = self._turn = None
+            else:
+                message, reply = item
+                self._heed(message, reply)
+
+    def _wanted(self) -> bool:
+        turn, timeline = self._turn, self._timeline
+        if turn is None or timeline is None or not turn.revise.playing:
+            return False
+        return not turn.answered or timeline.last_onset < turn.until
+
+    def _heed(self, message: protocol.ToEngine, reply: Send) -> None:
+        match message:
+            case protocol.Hello():
+                self._timeline = self._turn = None
+                reply(
+                    protocol.Ready(
+                        base=self._base.name,
+                        device=self._base.device,
+                        dtype=self._base.dtype,
+                        parameters=self._base.parameters,
+                    )
+                )
+            case protocol.Ping():
+                reply(protocol.Pong(n=message.n))
+            case protocol.Begin():
+                self._timeline, self._turn = Timeline(self._decoder, message.seed), None
+            case protocol.Revise():
+                if self._timeline is None:
+                    raise EngineError("the player revised a timeline before it began one")
+                self._timeline.revise(message.keep, message.keys)
+                until = max(message.now, self._turn.until if self._turn else 0)
+                self._turn = _Turn(message, not message.answer, until, message.now, time.monotonic())
+            case protocol.Advance():
+                if self._turn:
+                    self._turn.until, self._turn.now = message.until, message.now
+                    self._turn.heard_at = time.monotonic()
+
+    def _play(self, reply: Send) -> None:
+        turn, timeline = self._turn, self._timeline
+        assert turn is not None and timeline is not None  # _wanted said so
+        revise, began = turn.revise, time.monotonic()
+        answer = not turn.answered
+        # A note that would begin before it can arrive begins later instead: late notes are worse than rests.
+        head = turn.now + (began - turn.heard_at + self._step_s) / TICK_S
+        floor = revise.floor if answer else max(revise.floor, int(head) + 1)
+        note = timeline.next_note(revise.sampling, floor, answer, revise.epoch)
+        turn.answered = True
+        self._step_s += 0.2 * (time.monotonic() - began - self._step_s)
+        reply(note)
+
+
+def _nowhere(message: protocol.Message) -> None:
+    """Where notes go while no player is there."""
+
+
+async def serve(listen: str, load: Loader, token: str = "") -> None:
+    """Serve one player at a time until the process is told to end.
+
+    `listen` is `unix:PATH`, `tcp://HOST:PORT`, or `fd:N` for a socket inherited from the player, whose end is the
+    engine's end too. Raises EngineError for an address that cannot be served, and whatever loading raises.
+    """
+    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+    worker, failures = Worker(load), list[BaseException]()
+
+    def work() -> None:
+        try:
+            worker.run()
+        except BaseException as error:  # carried to the loop, which ends the process
+            failures.append(error)
+        with suppress(RuntimeError):  # the loop is gone already
+            loop.call_soon_threadsafe(stopped.set)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    threading.Thread(target=work, name="decode", daemon=True).start()
+    door = Door(worker, token)
+    async with _listening(listen, door, stopped):
+        await stopped.wait()
+        for failure in failures:
+            await door.fail(str(failure))
+            raise failure
+
+
+@asynccontextmanager
+async def _listening(listen: str, door: "Door", stopped: asyncio.Event) -> AsyncIterator[None]:
+    kind, _, rest = listen.partition(":")
+    try:
+        if kind == "fd":
+            reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=int(rest)), limit=LINE_LIMIT)
+            talk = asyncio.create_task(door.talk(reader, writer))
+            talk.add_done_callback(lambda _: stopped.set())
+            yield
+            return
+        if kind == "unix":
+            Path(rest).unlink(missing_ok=True)
+            server = await asyncio.start_unix_server(door.talk, rest, limit=LINE_LIMIT)
+            os.chmod(rest, 0o600)
+        elif kind == "tcp" and (address := urlsplit(listen)).hostname and address.port is not None:
+            if address.hostname not in LOOPBACK and not door.token:
+                raise EngineError(f"{listen}: only this machine may connect without a token; listen on 127.0.0.1")
+            server = await asyncio.start_server(door.talk, address.hostname, address.port, limit=LINE_LIMIT)
+        else:
+            raise ValueError("no such kind of address")
+    except (ValueError, OSError) as error:
+        raise EngineError(f"cannot listen on {listen!r}: {error}; use unix:PATH or tcp://HOST:PORT") from None
+    async with server:
+        yield
+
+
+class Door:
+    """Lets one player in at a time, greets it and passes its lines to the worker."""
+
+    def __init__(self, worker: Worker, token: str) -> None:
+        self._worker, self.token = worker, token
+        self._player: asyncio.StreamWriter | None = None
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, from `Hello` to its end."""
+        loop = asyncio.get_running_loop()
+
+        def send(message: protocol.Message) -> None:
+            with suppress(RuntimeError):  # the loop is gone, and the player with it
+                loop.call_soon_threadsafe(writer.write, protocol.line(message))
+
+        try:
+            hello = protocol.read_by_engine(await asyncio.wait_for(reader.readline(), GREETING_TIMEOUT_S))
+            self._check(hello)
+            self._player = writer
+            self._worker.tell(hello, send)
+            while data := await reader.readline():
+                self._worker.tell(protocol.read_by_engine(data), send)
+        except (EngineError, ValueError, OSError, TimeoutError) as error:
+            log.warning("player_refused", reason=str(error))
+            with suppress(OSError):
+                writer.write(protocol.line(protocol.Failed(reason=str(error))))
+        finally:
+            if self._player is writer:
+                self._player = None
+                self._worker.rest()
+            writer.close()
+
+    async def fail(self, reason: str) -> None:
+        """Tell the player why there will be no music."""
+        if self._player:
+            with suppress(OSError):
+                self._player.write(protocol.line(protocol.Failed(reason=reason)))
+                await self._player.drain()
+
+    def _check(self, hello: protocol.ToEngine) -> None:
+        if not isinstance(hello, protocol.Hello) or hello.version != protocol.VERSION:
+            raise EngineError("the first line is no greeting of this version of jazzd")
+        if not hmac.compare_digest(hello.token.encode(), self.token.encode()):
+            raise EngineError("the token is wrong")
+        if self._player:
+            raise EngineError("another player is connected")

@@ -1,0 +1,224 @@
+"""Moonbeam's notation: a piece is rows of six integers, in 10 ms ticks (SPEC section 2).
+
+One table, `FIELDS`, says what a row holds; vocabulary sizes, label offsets and the special values derive from it.
+On the input side a row carries its absolute onset, on the output side the timeshift since the row before.
+"""
+
+import collections
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import mido
+import numpy as np
+from jaxtyping import Int
+
+from jazzd.errors import MidiError
+
+TICKS_PER_SECOND = 100
+DRUMS = 128
+"""Instrument of the tenth channel."""
+DRUM_CHANNEL = 9
+OPEN_NOTE_TICKS = 25
+"""Duration of a note that never ends."""
+SOLO, COMPING = 0, 4
+"""Programs that tell the soloist's rows from the chords that the human plays (an electric piano's)."""
+SOS, EOS = -1, -2
+"""What all six columns of the special rows hold."""
+Rows = Int[np.ndarray, "N 6"]
+
+
+@dataclass(frozen=True)
+class Field:
+    """One of the six sub-tokens of a note.
+
+    `size` counts its output values, the last two of which stand for SOS and EOS; None means that the size belongs
+    to the model (times). `base` is the base of its sinusoids and its RoPE theta, None for the looked-up instrument.
+    """
+
+    name: str
+    size: int | None
+    base: int | None
+
+
+FIELDS = (
+    Field("timeshift", None, 199999),
+    Field("duration", None, 1031),
+    Field("octave", 13, 19),
+    Field("pitch_class", 14, 20),
+    Field("instrument", 131, None),
+    Field("velocity", 130, 131),
+)
+NAMES = tuple(field.name for field in FIELDS)
+ONSET, DURATION, OCTAVE, PITCH_CLASS, INSTRUMENT, VELOCITY = range(len(FIELDS))
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The flat space of output ids of a model whose two time fields have `times` values each (SPEC 2.4).
+
+    Id 0 starts the note decoder; then the fields follow one another in table order.
+    """
+
+    times: int
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Values of each field, SOS and EOS included."""
+        return tuple(field.size or self.times for field in FIELDS)
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """Id of each field's value 0."""
+        return tuple(1 + sum(self.sizes[:f]) for f in range(len(FIELDS)))
+
+    @property
+    def size(self) -> int:
+        return 1 + sum(self.sizes)
+
+    @property
+    def longest(self) -> int:
+        """Longest timeshift and duration, in ticks, that a note can have."""
+        return self.times - 3
+
+    def labels(self, rows: Int[np.ndarray, "N 6"]) -> Int[np.ndarray, "N 7"]:
+        """Output ids of each row, the leading 0 included. Special rows get their fields' SOS or EOS values.
+
+        Raises MidiError when a time is longer than the vocabulary.
+        """
+        values = rows.copy()
+        note = rows[:, ONSET] >= 0
+        before = np.concatenate([[0], np.where(note, rows[:, ONSET], 0)[:-1]])
+        values[note, ONSET] = rows[note, ONSET] - before[note]
+        for special, from_end in ((SOS, 2), (EOS, 1)):
+            values[rows[:, ONSET] == special] = np.array(self.sizes) - from_end
+        if note.any() and (values[note, :2].max() > self.longest or values[note, 0].min() < 0):
+            raise MidiError(f"a rest or a note is longer than {self.longest / TICKS_PER_SECOND} s; split the piece there")
+        return np.concatenate([np.zeros((len(rows), 1), rows.dtype), values + np.array(self.offsets)], axis=1)
+
+
+def framed(rows: Int[np.ndarray, "N 6"]) -> Int[np.ndarray, "N+2 6"]:
+    """The rows between a SOS and an EOS row."""
+    return np.concatenate([np.full((1, 6), SOS, rows.dtype), rows, np.full((1, 6), EOS, rows.dtype)])
+
+
+def too_long(rows: Int[np.ndarray, "N 6"], longest: int) -> tuple[bool, bool]:
+    """Whether a timeshift, and whether a duration exceeds `longest` ticks: the reference drops such files (SPEC 2.2)."""
+    return bool((timeshifts(rows) > longest).any()), bool((rows[:, DURATION] > longest).any())
+
+
+def timeshifts(rows: Int[np.ndarray, "N 6"]) -> Int[np.ndarray, "N"]:
+    """Ticks from the onset before (from 0 for the first row)."""
+    return np.diff(rows[:, ONSET], prepend=0)
+
+
+def chunks(rows: Int[np.ndarray, "N 6"], longest: int) -> list[Int[np.ndarray, "_ 6"]]:
+    """The rows split where a timeshift exceeds `longest` ticks, the onsets of each part from 0."""
+    parts = np.split(rows, np.flatnonzero(timeshifts(rows) > longest))
+    return [np.concatenate([part[:, :1] - part[0, 0], part[:, 1:]], axis=1) for part in parts if len(part)]
+
+
+def read_midi(path: Path) -> mido.MidiFile:
+    """The MIDI file at `path`. Raises MidiError, in one sentence, for whatever is wrong with it."""
+    try:
+        return mido.MidiFile(path)
+    except FileNotFoundError:
+        raise MidiError(f"{path}: no such file") from None
+    except Exception as error:  # mido raises whatever its parser trips over
+        raise MidiError(f"{path} is not a MIDI file that can be read ({error or type(error).__name__})") from None
+
+
+def encode(midi: mido.MidiFile) -> Rows:
+    """Note rows in note-on order, onsets absolute (SPEC 2.1). Raises MidiError for type 2 files."""
+    rows: list[list[int]] = []
+    programs = [0] * 16
+    open_notes: dict[tuple[int, int, int], collections.deque[tuple[int, float]]] = collections.defaultdict(
+        collections.deque
+    )
+    for seconds, message in timed(midi):
+        if message.type == "program_change":
+            programs[message.channel] = message.program
+        elif message.type in ("note_on", "note_off"):
+            instrument = DRUMS if message.channel == DRUM_CHANNEL else programs[message.channel]
+            sounding = open_notes[instrument, message.note, message.channel]
+            if message.type == "note_on" and message.velocity > 0:
+                sounding.append((len(rows), seconds))
+                octave, pitch_class = divmod(message.note, 12)
+                rows.append([_ticks(seconds), OPEN_NOTE_TICKS, octave, pitch_class, instrument, message.velocity])
+            elif sounding:
+                row, began = sounding.popleft()
+                rows[row][DURATION] = _ticks(seconds - began) or 1
+    return np.array(rows, np.int64).reshape(-1, 6)
+
+
+def timed(midi: mido.MidiFile) -> Iterator[tuple[float, mido.Message]]:
+    """The merged tracks with the absolute time of each message in seconds.
+
+    The sum is kept in this order of float64 operations: a tick's rounding hangs on it in exact ties.
+    """
+    if midi.type == 2:
+        raise MidiError(f"{midi.filename or 'the file'} holds separate sequences (MIDI type 2); export it as type 1")
+    if midi.ticks_per_beat <= 0:
+        raise MidiError(f"{midi.filename or 'the file'} counts time in SMPTE frames; export it with ticks per beat")
+    tempo, seconds = 500000, 0.0
+    for message in mido.merge_tracks(midi.tracks):
+        if message.time > 0:
+            seconds += message.time * (tempo * 1e-6 / midi.ticks_per_beat)
+        yield seconds, message
+        if message.type == "set_tempo":
+            tempo = message.tempo
+
+
+def _ticks(seconds: float) -> int:
+    return round(TICKS_PER_SECOND * seconds)
+
+
+def decode(rows: Int[np.ndarray, "N 6"]) -> mido.MidiFile:
+    """A type 1 file at 120 BPM with one tick per 10 ms, a track per instrument (SPEC 2.5).
+
+    Raises MidiError when the rows hold something that is no note, or more than 15 pitched instruments.
+    """
+    midi = mido.MidiFile(type=1, ticks_per_beat=50)
+    for channel, (instrument, events) in zip(_channels(rows), _events(rows).items(), strict=True):
+        if channel > 15:
+            raise MidiError("more than 15 instruments do not fit the 16 channels of a MIDI file")
+        track = mido.MidiTrack()
+        program = 0 if instrument == DRUMS else instrument
+        track.append(mido.Message("program_change", program=program, channel=channel, time=0))
+        track.extend(_messages(events, channel))
+        midi.tracks.append(track)
+    return midi
+
+
+def _events(rows: Iterable[Iterable[int]]) -> dict[int, dict[tuple[int, int], list[tuple[int, int]]]]:
+    """Per instrument, in order of appearance: (tick, 0 on or 1 off) -> its (note, velocity)s."""
+    events: dict[int, dict[tuple[int, int], list[tuple[int, int]]]] = {}
+    for row in rows:
+        onset, duration, octave, pitch_class, instrument, velocity = map(int, row)
+        note = 12 * octave + pitch_class
+        if min(onset, duration) < 0 or not (0 <= note < 128 and 0 <= instrument <= DRUMS and 0 <= velocity < 128):
+            raise MidiError(f"the row {[*map(int, row)]} is not a note")
+        track = events.setdefault(instrument, collections.defaultdict(list))
+        track[onset, 0].append((note, velocity))
+        track[onset + duration, 1].append((note, 64))
+    return events
+
+
+def _channels(rows: Iterable[Iterable[int]]) -> list[int]:
+    """A channel per instrument in order of appearance: counting up without the drums', which drums use."""
+    channels, counter = [], 0
+    for instrument in dict.fromkeys(int(list(row)[INSTRUMENT]) for row in rows):
+        if counter == DRUM_CHANNEL:
+            counter += 1
+        channels.append(DRUM_CHANNEL if instrument == DRUMS else counter)
+        counter += 1
+    return channels
+
+
+def _messages(events: dict[tuple[int, int], list[tuple[int, int]]], channel: int) -> Iterator[mido.Message]:
+    now = 0
+    for tick, off in sorted(events):
+        for note, velocity in events[tick, off]:
+            kind = "note_off" if off else "note_on"
+            yield mido.Message(kind, note=note, velocity=velocity, channel=channel, time=tick - now)
+            now = tick

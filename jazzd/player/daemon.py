@@ -1,0 +1,216 @@
+"""The player process: opens its parts from top to bottom, plays, closes them in reverse."""
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import mido
+import structlog
+
+from jazzd.config import Settings, socket_path
+from jazzd.engine.protocol import Sampling
+from jazzd.errors import JazzdError
+from jazzd.music.notes import Seconds
+from jazzd.player import control
+from jazzd.player.clock import Clock, MonotonicClock
+from jazzd.player.controls import Controls
+from jazzd.player.ledger import Ledger
+from jazzd.player.ports import Output, Ports, open_ports
+from jazzd.player.pulse import Pulse
+from jazzd.player.scheduler import Scheduler
+from jazzd.player.session import Session
+from jazzd.player.status import status
+from jazzd.player.supervisor import Callbacks, Supervisor
+from jazzd.player.tcp import TcpServer
+
+STOP_S = 4.0
+"""A part that has not closed this long after SIGTERM is left to the system; the notes are off long before."""
+FORCE_S = 0.2
+"""What a second signal leaves for the notes to go off."""
+NOT_YET = (
+    "styles.default",
+    "solo.mode",
+    "solo.start",
+    "tempo.source",
+    "feel.quantize",
+    "feel.swing",
+    "feel.layback_ms",
+)
+"""Settings that this version reads and does not follow."""
+
+
+def run(settings: Settings, numerics: str | None = None, engine_command: Sequence[str] = ()) -> None:
+    """Plays until SIGTERM or Ctrl-C, and returns with every note off. A second signal exits at once.
+
+    `engine_command` starts an engine, if it is not to be our own. Raises JazzdError if a part cannot start.
+    """
+    # The scheduler's thread must not wait 5 ms (Python's default) for the loop's thread to let it run, nor
+    # for the garbage collector to look once more at all that was imported.
+    sys.setswitchinterval(0.0005)
+    gc.collect()
+    gc.freeze()
+    with asyncio.Runner(loop_factory=_new_event_loop) as runner:
+        runner.run(_life(settings, list(engine_command) or _engine_command(settings, numerics)))
+
+
+async def _life(settings: Settings, engine_command: list[str]) -> None:
+    clock, loop, log = MonotonicClock(), asyncio.get_running_loop(), structlog.get_logger()
+    midi, path = settings.midi, socket_path()
+
+    # For any thread. The ports come before the session that hears them: it is there when the loop delivers.
+    def hear(message: mido.Message, at: float) -> None:
+        loop.call_soon_threadsafe(lambda: pulse.do(session.on_message, message, Seconds(at)))
+
+    def sent(note_id: int, due: float, sent_at: float) -> None:
+        loop.call_soon_threadsafe(lambda: pulse.do(session.on_sent, note_id, due, sent_at))
+
+    def output_failed(error: Exception) -> None:
+        log.error("output_failed", reason=str(error))
+
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(control.only_daemon(path))
+        stop = stack.enter_context(_stop_signals(loop))
+
+        tcp = TcpServer(hear, clock)
+        stack.push_async_callback(tcp.close)
+        ports = open_ports(midi.backend, midi.input, midi.output, hear, clock)
+        stack.callback(ports.close)
+        output = Output(ports.send, tcp.send)
+
+        ledger = Ledger(output.send, path.with_suffix(".ledger"))
+        stack.callback(ledger.close)
+        scheduler = Scheduler(ledger, clock, sent, output_failed)
+        stack.callback(scheduler.close)
+
+        engine = Supervisor(engine_command, settings.engine.address)
+        session = _session(settings, engine, scheduler, clock)
+        pulse = Pulse(session, clock)
+        if midi.tcp_listen:
+            await tcp.listen(midi.tcp_listen)
+
+        keeping = asyncio.create_task(engine.run(_callbacks(pulse, session)))
+        keeping.add_done_callback(lambda _: stop.set())
+        stack.push_async_callback(_end, keeping)
+        stack.callback(pulse.stop)
+
+        await asyncio.sleep(ports.ready_at - clock.now())
+        scheduler.release_all()  # what an earlier run left sounding, before anything else is sent
+        _choose_program(settings, output)
+        scheduler.start()
+
+        report = partial(status, settings, engine, session, scheduler, ports, tcp)
+        await stack.enter_async_context(control.listening(path, partial(_answer, report, session)))
+        _warn(settings, ports, tcp)
+        log.info("started", **report()["midi"])
+
+        await stop.wait()
+        if keeping.done():
+            keeping.result()
+    log.info("stopped")
+
+
+def _session(settings: Settings, engine: Supervisor, scheduler: Scheduler, clock: Clock) -> Session:
+    solo = settings.solo
+    return Session(
+        engine,
+        scheduler,
+        clock,
+        Controls(settings.control.model_dump()),
+        Sampling(temperature=solo.temperature, top_p=solo.top_p, low=solo.low, high=solo.high),
+        settings.tempo.bpm,
+        solo.channel - 1,
+    )
+
+
+def _callbacks(pulse: Pulse, session: Session) -> Callbacks:
+    return Callbacks(
+        ready=lambda: pulse.do(session.on_engine_ready),
+        lost=lambda: pulse.do(session.on_engine_lost),
+        note=lambda note: pulse.do(session.on_note, note),
+    )
+
+
+def _answer(
+    report: Callable[[], dict[str, Any]], session: Session, request: dict[str, Any]
+) -> dict[str, Any]:
+    match request.get("do"):
+        case "status":
+            return report()
+        case "panic":
+            session.silence("command")
+            return {}
+        case other:
+            raise JazzdError(f"the daemon cannot do {other!r}; it can do status and panic")
+
+
+def _choose_program(settings: Settings, output: Output) -> None:
+    solo = settings.solo
+    if solo.program:  # 0 is where synthesizers begin, and where a musician's own choice should stay
+        output.send(mido.Message("program_change", channel=solo.channel - 1, program=solo.program))
+
+
+def _warn(settings: Settings, ports: Ports, tcp: TcpServer) -> None:
+    log = structlog.get_logger()
+    if ports.backend == "none" and settings.midi.backend != "tcp":
+        log.warning("no_midi_ports", reason=ports.reason, instead=tcp.address or "set midi.tcp_listen")
+    for name in NOT_YET:
+        section, key = name.split(".")
+        if getattr(getattr(settings, section), key) != getattr(Settings.model_fields[section].default, key):
+            log.warning("setting_without_effect", key=name)
+
+
+def _engine_command(settings: Settings, numerics: str | None) -> list[str]:
+    engine = settings.engine
+    command = [sys.executable, "-m", "jazzd", "engine", "--base", engine.base]
+    command += ["--dtype", engine.dtype, "--device", engine.device]
+    return [*command, "--numerics", numerics] if numerics else command
+
+
+@contextlib.contextmanager
+def _stop_signals(loop: asyncio.AbstractEventLoop) -> Iterator[asyncio.Event]:
+    """The event that SIGTERM, Ctrl-C and the end of the terminal set."""
+    stop = asyncio.Event()
+    # A driver that never returns (a JACK server that stands still) must not keep us.
+    last_resort = threading.Timer(STOP_S, os._exit, (0,))
+    last_resort.daemon = True
+    seen: list[int] = []
+
+    def signalled(number: int) -> None:
+        seen.append(number)
+        if len(seen) == 1:
+            stop.set()
+            last_resort.start()
+        else:
+            loop.call_later(FORCE_S, os._exit, 1)
+
+    signals = [signal.SIGTERM, signal.SIGINT]
+    if sys.platform != "win32":
+        signals.append(signal.SIGHUP)
+    for each in signals:
+        loop.add_signal_handler(each, signalled, each)
+    try:
+        yield stop
+    finally:
+        last_resort.cancel()
+        for each in signals:
+            loop.remove_signal_handler(each)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
+
+
+def _new_event_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:  # there is none for Windows
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()

@@ -1,0 +1,101 @@
+"""The record of what sounds: every note-on goes out through here, so every one can be taken back."""
+
+import mmap
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from mido import Message
+
+from jazzd.errors import MidiError
+
+CHANNELS, PITCHES = 16, 128
+LEFT_BEHIND = -1
+"""Owner of the notes that an earlier run left sounding."""
+
+_SUSTAIN, _ALL_SOUND_OFF, _ALL_NOTES_OFF = 64, 120, 123
+
+
+class Ledger:
+    """Strikes and releases keys of the output, and knows which are down and whose they are. Thread-safe.
+
+    A key counts as down from just before its note-on is sent until just after its note-off was: when in
+    doubt, one note-off too many. With a `path`, what is down survives this process, kill -9 included: the
+    next ledger on that path begins with those keys, owned by `LEFT_BEHIND`, for its `release_all` to lift.
+    Whatever `send` raises comes out of the methods here, with the record left true.
+    """
+
+    def __init__(self, send: Callable[[Message], None], path: Path | None = None) -> None:
+        self._send = send
+        self._lock = threading.Lock()
+        self._marks = _map(path)
+        down = [slot for slot, mark in enumerate(self._marks[:]) if mark]
+        self._owners = {divmod(slot, PITCHES): LEFT_BEHIND for slot in down}
+        self._channels = {channel for channel, _ in self._owners}
+
+    def strike(self, owner: int, channel: int, pitch: int, velocity: int) -> None:
+        """Sends a note-on (channel 0..15), and before it the note-off of whoever had this key."""
+        with self._lock:
+            if (channel, pitch) in self._owners:
+                self._lift(channel, pitch)
+            self._owners[channel, pitch] = owner
+            self._marks[channel * PITCHES + pitch] = 1
+            self._channels.add(channel)
+            self._send(Message("note_on", channel=channel, note=pitch, velocity=velocity))
+
+    def release(self, owner: int, channel: int, pitch: int) -> None:
+        """Sends the note-off of `owner`'s note, unless the key is up or a newer note has it."""
+        with self._lock:
+            if self._owners.get((channel, pitch)) == owner:
+                self._lift(channel, pitch)
+
+    def release_all(self) -> None:
+        """Sends every key up, then pedal up, all notes off and all sound off on each channel ever used."""
+        with self._lock:
+            failures = []
+            for channel, pitch in sorted(self._owners):
+                try:
+                    self._lift(channel, pitch)
+                except Exception as error:  # the other keys must still go up
+                    failures.append(error)
+            for channel in sorted(self._channels):
+                for control in (_SUSTAIN, _ALL_NOTES_OFF, _ALL_SOUND_OFF):
+                    try:
+                        self._send(Message("control_change", channel=channel, control=control, value=0))
+                    except Exception as error:
+                        failures.append(error)
+            if failures:
+                raise failures[0]
+
+    @property
+    def sounding(self) -> list[tuple[int, int]]:
+        """The keys that are down: (channel, pitch), sorted."""
+        with self._lock:
+            return sorted(self._owners)
+
+    def close(self) -> None:
+        """Lets go of the file; what is still down stays in it."""
+        self._marks.close()
+
+    def _lift(self, channel: int, pitch: int) -> None:
+        self._send(Message("note_off", channel=channel, note=pitch))
+        del self._owners[channel, pitch]
+        self._marks[channel * PITCHES + pitch] = 0
+
+
+def _map(path: Path | None) -> mmap.mmap:
+    """One byte a key; with a path, in a file that the system writes for us even after kill -9."""
+    size = CHANNELS * PITCHES
+    if path is None:
+        return mmap.mmap(-1, size)
+    try:
+        path.touch(mode=0o600)
+        with path.open("r+b") as file:
+            if file.seek(0, 2) != size:  # new, or not ours
+                file.truncate(0)
+                file.truncate(size)
+            return mmap.mmap(file.fileno(), size)
+    except OSError as error:
+        raise MidiError(
+            f"cannot keep the record of sounding notes in {path}: {error.strerror}; make that folder writable"
+        ) from None

@@ -1,0 +1,53 @@
+"""What `jazzd status` shows."""
+
+import os
+from typing import Any
+
+from jazzd.config import Settings
+from jazzd.player.ports import Ports
+from jazzd.player.scheduler import Scheduler
+from jazzd.player.session import Session
+from jazzd.player.supervisor import Supervisor
+from jazzd.player.tcp import TcpServer
+
+
+def status(
+    settings: Settings,
+    engine: Supervisor,
+    session: Session,
+    scheduler: Scheduler,
+    ports: Ports,
+    tcp: TcpServer,
+) -> dict[str, Any]:
+    """The keys are public; until the engine was ready once, what it is to be stands for what it is."""
+    told, asked = engine.ready, settings.engine
+    figures = scheduler.figures()
+    return {
+        "player": {"pid": os.getpid()},
+        "engine": {
+            "pid": engine.pid,
+            "state": engine.state,
+            "base": told.base if told else asked.base,
+            "device": told.device if told else asked.device,
+            "dtype": told.dtype if told else asked.dtype,
+            "restarts": engine.restarts,
+        },
+        "style": "",
+        "mix": {},
+        **session.knobs,
+        "mode": "follow",
+        "midi": {
+            "backend": "tcp" if ports.backend == "none" and tcp.address else ports.backend,
+            "input": ports.input,
+            "output": ports.output,
+            "tcp": tcp.address,
+        },
+        "chord": session.chord.symbol if session.chord else "",
+        "chord_to_note_ms": session.latency.summary(),
+        "notes": {
+            "sent": figures.sent,
+            "late": figures.late,
+            "dropped": figures.dropped,
+            "sounding": figures.sounding,
+        },
+    }

@@ -1,0 +1,219 @@
+"""Keeps an engine alive: starts it, or finds it at its address; notices its death; starts it again."""
+
+import asyncio
+import contextlib
+import socket
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import structlog
+
+from jazzd.engine import protocol
+from jazzd.errors import EngineError, ModelError
+
+PING_S = 0.25
+SILENCE_S = 1.0
+"""An engine that leaves a ping unanswered for this long counts as dead."""
+CONNECT_S = 5.0
+FAREWELL_S = 1.0
+"""What an engine gets to leave by itself, once its connection is closed."""
+BACK_OFF_S = (0.0, 0.5, 1.0, 2.0, 5.0)
+"""Before the first restart, the second, ..."""
+STEADY_S = 10.0
+"""An engine that was ready for this long has its failures before forgiven."""
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """What the player does about it, called in the loop."""
+
+    ready: Callable[[], None]
+    lost: Callable[[], None]
+    note: Callable[[protocol.Note], None]
+
+
+@dataclass
+class _Link:
+    """A connection to an engine, and the child behind it if it is ours."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    child: asyncio.subprocess.Process | None = None
+    pong: int = 0
+
+    async def receive(self) -> protocol.ToPlayer:
+        """The engine's next message. Raises EngineError when there will be none."""
+        try:
+            line = await self.reader.readline()
+        except OSError as error:
+            raise EngineError(f"the connection broke ({error})") from None
+        except ValueError:
+            raise EngineError(f"it sent a line longer than {protocol.LINE_LIMIT} bytes") from None
+        if not line.endswith(b"\n"):
+            raise EngineError("it hung up")
+        return protocol.read_by_player(line)
+
+    def cut(self) -> None:
+        """Ends it at once, whatever the engine is doing."""
+        if self.child and self.child.returncode is None:
+            self.child.kill()
+        self.writer.transport.abort()
+
+    async def close(self) -> int | None:
+        """Ends it; returns the child's exit code, negative for a signal."""
+        self.writer.close()
+        with contextlib.suppress(OSError):  # it may have been broken already
+            await asyncio.wait_for(self.writer.wait_closed(), FAREWELL_S)
+        if self.child is None:
+            return None
+        try:
+            return await asyncio.wait_for(self.child.wait(), FAREWELL_S)
+        except TimeoutError:
+            self.child.kill()
+            return await self.child.wait()
+
+
+class Supervisor:
+    """`command` starts an engine when `--listen fd:N` is added; with an `address` (unix:PATH or
+    tcp://HOST:PORT) somebody else keeps the engine, and nothing is started."""
+
+    def __init__(self, command: Sequence[str], address: str = "") -> None:
+        self.state: Literal["starting", "ready", "failed"] = "starting"
+        self.restarts = 0
+        self.ready: protocol.Ready | None = None
+        """What the engine said of itself when it was last ready."""
+        self._command = command
+        self._address = address
+        self._link: _Link | None = None
+        self._log = structlog.get_logger()
+
+    @property
+    def pid(self) -> int | None:
+        """Of our child; None while there is none."""
+        return self._link.child.pid if self._link and self._link.child else None
+
+    def send(self, message: protocol.Message) -> None:
+        """Sends to the engine; while none is ready, nothing happens."""
+        if self._link and self.state == "ready":
+            self._link.writer.write(protocol.line(message))
+
+    async def run(self, callbacks: Callbacks) -> None:
+        """Keeps an engine alive until cancelled, and then leaves none behind.
+
+        Raises ModelError or EngineError if the very first one refuses to start: the settings are wrong.
+        """
+        clock = asyncio.get_running_loop().time
+        failures = 0
+        while True:
+            self.state = "starting"
+            began = clock()
+            came_up = False
+            try:
+                link = await self._connect()
+                came_up, reason = await self._live(link, callbacks)
+            except EngineError as error:
+                reason = str(error)
+            if came_up and clock() - began >= STEADY_S:
+                failures = 0
+            self.state = "starting" if came_up else "failed"
+            self.restarts += 1
+            delay_s = BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)]
+            failures += 1
+            self._log.error("engine_lost", reason=reason, restarts=self.restarts, again_in_s=delay_s)
+            await asyncio.sleep(delay_s)
+
+    async def _connect(self) -> _Link:
+        if not self._address:
+            return await self._spawn()
+        kind, _, place = self._address.partition(":")
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                if kind == "unix":
+                    return _Link(*await asyncio.open_unix_connection(place, limit=protocol.LINE_LIMIT))
+                host, _, port = place.removeprefix("//").rpartition(":")
+                return _Link(
+                    *await asyncio.open_connection(host.strip("[]"), int(port), limit=protocol.LINE_LIMIT)
+                )
+        except OSError as error:  # TimeoutError is one
+            raise EngineError(f"no engine at {self._address} ({error or 'timeout'})") from None
+
+    async def _spawn(self) -> _Link:
+        # An inherited socket, not an address: nobody else can connect, and when either process dies, however
+        # it dies, the other one reads the end of the stream.
+        ours, theirs = socket.socketpair()
+        with theirs:
+            reader, writer = await asyncio.open_unix_connection(sock=ours, limit=protocol.LINE_LIMIT)
+            try:
+                child = await asyncio.create_subprocess_exec(
+                    *self._command,
+                    "--listen",
+                    f"fd:{theirs.fileno()}",
+                    stdin=subprocess.DEVNULL,
+                    stdout=2,  # our stdout belongs to our user
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,  # Ctrl-C is for us: we end the engine when the notes are off
+                )
+            except OSError as error:
+                writer.close()
+                raise EngineError(f"cannot start {self._command[0]}: {error.strerror}") from None
+            except asyncio.CancelledError:
+                writer.close()
+                raise
+        return _Link(reader, writer, child)
+
+    async def _live(self, link: _Link, callbacks: Callbacks) -> tuple[bool, str]:
+        """One engine's life; whether it was ever ready, and why it ended."""
+        self._link = link
+        pinging = asyncio.create_task(self._ping(link))
+        code = None
+        try:
+            link.writer.write(protocol.line(protocol.Hello()))
+            while True:
+                self._hear(await link.receive(), link, callbacks)
+        except EngineError as error:
+            reason = str(error)
+        finally:
+            pinging.cancel()
+            came_up, self.state, self._link = self.state == "ready", "starting", None
+            if came_up:
+                callbacks.lost()
+            code = await link.close()
+        if code and code > 0 and self.ready is None:
+            raise ModelError(f"the engine cannot start (exit code {code}): what it said is above")
+        return came_up, reason if code is None else f"{reason}; exit code {code}"
+
+    def _hear(self, message: protocol.ToPlayer, link: _Link, callbacks: Callbacks) -> None:
+        match message:
+            case protocol.Note():
+                callbacks.note(message)
+            case protocol.Pong(n=n):
+                link.pong = n
+            case protocol.Ready():
+                self.ready = message
+                self.state = "ready"
+                self._log.info("engine_ready", **message.model_dump(exclude={"kind"}))
+                callbacks.ready()
+            case protocol.Failed(reason=reason) if self.ready is None:
+                raise ModelError(reason)
+            case protocol.Failed(reason=reason):
+                raise EngineError(reason)
+
+    async def _ping(self, link: _Link) -> None:
+        """Cuts the link when pings stay unanswered."""
+        sent = unanswered = 0
+        while True:
+            # Counted, not timed: when this process itself stood still, the answer may be waiting to be read.
+            await asyncio.sleep(PING_S)
+            if self.state != "ready":
+                continue
+            if link.pong == sent:
+                sent, unanswered = sent + 1, 0
+                self.send(protocol.Ping(n=sent))
+            else:
+                unanswered += 1
+            if unanswered * PING_S >= SILENCE_S:
+                self._log.error("engine_silent", seconds=SILENCE_S)
+                link.cut()
+                return

@@ -1,0 +1,129 @@
+"""How likely a base finds music it has not heard, in nats a note."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Bool, Float, Int
+
+from jazzd.errors import MidiError, ModelError
+from jazzd.moonbeam.model import Moonbeam, causal_mask, token_nll
+from jazzd.moonbeam.tokens import COMPING, FIELDS, INSTRUMENT, NAMES, ONSET, SOS, Vocabulary, chunks
+from jazzd.music import chords, voicing
+from jazzd.teach import corpus
+from jazzd.teach.corpus import Piece
+from jazzd.teach.dataset import clamped, interleaved
+
+BATCH = 8
+COMPING_VELOCITY = 64
+Step = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Rows that begin with SOS, and which of them are scored: each note once, with at least half a window before it."""
+
+    rows: Int[np.ndarray, "L 6"]
+    scored: Bool[np.ndarray, "L"]
+
+
+def evaluate(model: Moonbeam, folder: Path, with_chords: bool = True, step: Step = lambda done, of: None) -> dict[str, Any]:
+    """`nll_per_note`, `nll` per field and the number of `notes` over every MIDI file below `folder`.
+
+    Pieces whose markers are chord symbols are scored as solos over those chords, plainly voiced, unless `with_chords` is false.
+    A rest longer than the vocabulary reaches begins a new excerpt, a longer note counts as the longest.
+    Raises MidiError when there is no usable file.
+    """
+    pieces = [item for item in corpus.read_folder(folder) if isinstance(item, Piece)]
+    if not pieces:
+        raise MidiError(f"{folder}: none of its MIDI files holds a note")
+    vocabulary, length = model.config.vocabulary, min(model.config.window, 1024)
+    found = [w for piece in pieces for w in windows(_rows(piece, vocabulary, with_chords), vocabulary, length)]
+    total, notes = np.zeros(len(FIELDS)), 0
+    nll = Likelihood(model)
+    for start in range(0, len(found), BATCH):
+        batch = found[start : start + BATCH]
+        scores = nll(_padded([w.rows for w in batch], length))
+        for window, score in zip(batch, scores, strict=False):
+            chosen = window.scored[1:]
+            total += score[: len(chosen)][chosen].sum(axis=0)
+            notes += int(chosen.sum())
+        step(min(start + BATCH, len(found)), len(found))
+    mean = total / max(notes, 1)
+    return {"nll_per_note": float(mean.sum()), "nll": dict(zip(NAMES, map(float, mean), strict=True)), "notes": notes}
+
+
+def score_rows(model: Moonbeam, source: Path, target: Path) -> None:
+    """Teacher-forced nats of the `rows` (B, L, 6) in an npz file, as `token_nll` (B, L-1, 6) float32 in another.
+
+    Raises ModelError when the file does not hold such rows, or rows that the vocabulary cannot say.
+    """
+    try:
+        with np.load(source, allow_pickle=False) as stored:
+            rows = stored["rows"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{source}: no npz file with an array `rows` ({error})") from None
+    if rows.ndim != 3 or rows.shape[2] != len(FIELDS) or rows.shape[1] < 2 or rows.dtype.kind not in "iu":
+        raise ModelError(f"{source}: `rows` must be whole numbers of shape (B, L, 6), not {rows.dtype} {rows.shape}")
+    if (rows[:, 0, ONSET] != SOS).any():
+        raise ModelError(f"{source}: every sequence of `rows` must begin with a SOS row (-1)")
+    nll = Likelihood(model)
+    try:
+        scores = [nll(sequence[None].astype(np.int64)) for sequence in rows]
+    except MidiError as error:
+        raise ModelError(f"{source}: {error}") from None
+    np.savez(target, token_nll=np.concatenate(scores))
+
+
+class Likelihood:
+    """Teacher-forced nats of every sub-token, over the whole vocabulary; compiled once a shape."""
+
+    def __init__(self, model: Moonbeam) -> None:
+        self._vocabulary = model.config.vocabulary
+        graph, self._params = nnx.split(model)
+        self._nll = jax.jit(lambda p, rows, labels: token_nll(nnx.merge(graph, p), rows, labels, causal_mask(rows)))
+
+    def __call__(self, rows: Int[np.ndarray, "B L 6"]) -> Float[np.ndarray, "B L-1 6"]:
+        """Raises MidiError for a time beyond the vocabulary."""
+        labels = np.stack([self._vocabulary.labels(sequence) for sequence in rows])
+        return np.asarray(self._nll(self._params, jnp.asarray(rows, jnp.int32), jnp.asarray(labels, jnp.int32)))
+
+
+def windows(rows: Int[np.ndarray, "N 6"], vocabulary: Vocabulary, length: int) -> Iterator[Window]:
+    """Half-overlapping windows of at most `length` rows, each from onset 0 with SOS before it."""
+    size = length - 1
+    for part in chunks(clamped(rows, vocabulary), vocabulary.longest):
+        for start in range(0, max(1, len(part) - size // 2), size // 2):
+            excerpt = part[start : start + size]
+            # The first window keeps its opening rest; the others begin in mid-music.
+            excerpt = np.concatenate([excerpt[:, :1] - (excerpt[0, 0] if start else 0), excerpt[:, 1:]], axis=1)
+            scored = (np.arange(len(excerpt)) >= (size - size // 2 if start else 0)) & (excerpt[:, INSTRUMENT] != COMPING)
+            yield Window(np.insert(excerpt, 0, SOS, axis=0), np.insert(scored, 0, False))
+
+
+def _rows(piece: Piece, vocabulary: Vocabulary, with_chords: bool) -> Int[np.ndarray, "N 6"]:
+    """The piece's rows, its chords interleaved plainly."""
+    if not (piece.chords and with_chords):
+        return piece.rows
+    comp = []
+    ends = [tick for tick, _ in piece.chords[1:]] + [int(piece.rows[-1, ONSET])]
+    for (tick, symbol), end in zip(piece.chords, ends, strict=True):
+        chord = chords.parse(symbol)
+        for pitch in voicing.plain(chord) if chord else ():
+            comp.append([tick, min(max(end - tick, 1), vocabulary.longest), *divmod(pitch, 12), COMPING, COMPING_VELOCITY])
+    return interleaved(piece.rows, np.array(comp, np.int64).reshape(-1, 6))
+
+
+def _padded(rows: Sequence[Int[np.ndarray, "_ 6"]], length: int) -> Int[np.ndarray, "B L 6"]:
+    """A batch of one shape, so that nothing compiles twice: padded with what no causal score sees."""
+    batch = np.zeros((BATCH, length, len(FIELDS)), np.int64)
+    batch[:, 0] = SOS
+    for i, sequence in enumerate(rows):
+        batch[i, : len(sequence)] = sequence
+        batch[i, len(sequence) :, ONSET] = max(sequence[-1, ONSET], 0)
+    return batch

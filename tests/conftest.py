@@ -1,0 +1,33 @@
+"""Strictness and privacy for every test: nothing of the user's own set-up is read, used or left behind."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+pytest_plugins = ["jack"]  # the fixtures of jack.py, for every test
+
+# Before anyone imports jax, and for the engines that tests start: figures must not depend on a GPU being
+# there, and a mixed dtype or a silent broadcast is a mistake.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
+os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
+
+settings.register_profile("jazzd", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("jazzd")
+
+
+@pytest.fixture(autouse=True)
+def private_user(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A user of its own for each test. Unix sockets must have short names, hence not pytest's tmp_path."""
+    for name in [name for name in os.environ if name.startswith("JAZZD_")]:
+        monkeypatch.delenv(name)
+    with tempfile.TemporaryDirectory(prefix="jazzd-") as folder:
+        home = Path(folder)
+        for variable, part in (("XDG_CONFIG_HOME", "config"), ("XDG_RUNTIME_DIR", "run")):
+            (home / part).mkdir(mode=0o700)
+            monkeypatch.setenv(variable, str(home / part))
+        yield home

@@ -1,0 +1,87 @@
+"""An engine that needs no model: it speaks the protocol, and plays the chord's keys up and down.
+
+Started as a process with `--listen fd:N`; `--mode` makes it misbehave.
+"""
+
+import argparse
+import contextlib
+import socket
+import sys
+import time
+from collections.abc import Iterator
+
+from jazzd.engine import protocol
+from jazzd.engine.protocol import Advance, Begin, Hello, Note, Ping, Revise
+
+STEP, LENGTH = 12, 10
+"""Ticks from note to note, and of each note."""
+
+
+class FakeEngine:
+    def __init__(self, length: int = LENGTH) -> None:
+        self._length = length
+        self._revision = Revise(epoch=0, now=0, floor=0, playing=False)
+        self._keys: list[int] = []
+        self._number = self._onset = 0
+
+    def hear(self, message: protocol.ToEngine) -> Iterator[protocol.Message]:
+        """What it answers."""
+        match message:
+            case Hello():
+                yield protocol.Ready(base="fake", device="cpu", dtype="float32", parameters=0)
+            case Begin():
+                self._keys = []
+            case Revise() as revision:
+                self._revision = revision
+                self._keys = [key.pitch for key in revision.keys] or self._keys
+                self._number, self._onset = revision.keep + 1, revision.floor
+            case Advance(until=until):
+                while self._revision.playing and self._onset <= until:
+                    yield self._note()
+            case Ping(n=n):
+                yield protocol.Pong(n=n)
+
+    def _note(self) -> Note:
+        pitch = self._keys[self._number % len(self._keys)] if self._keys else 60
+        while pitch < self._revision.sampling.low:
+            pitch += 12
+        note = Note(
+            epoch=self._revision.epoch,
+            number=self._number,
+            onset=self._onset,
+            duration=self._length,
+            pitch=pitch,
+            velocity=80,
+        )
+        self._number += 1
+        self._onset += STEP
+        return note
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--mode", default="good")
+    parser.add_argument("--listen", required=True)
+    arguments = parser.parse_args()
+    if arguments.mode == "crashing":
+        sys.exit(3)
+    connection = socket.socket(fileno=int(arguments.listen.removeprefix("fd:")))
+    engine = FakeEngine(length=300 if arguments.mode == "sustaining" else LENGTH)
+    with connection.makefile("rwb") as stream:
+        if arguments.mode == "failing":
+            stream.write(protocol.line(protocol.Failed(reason="there is no base in /nowhere")))
+            return
+        for line in stream:
+            message = protocol.read_by_engine(line)
+            if arguments.mode == "silent" and isinstance(message, Revise):
+                time.sleep(3600)
+            if arguments.mode == "babbling" and isinstance(message, Revise):
+                stream.write(b"{what?\n")
+            for answer in engine.hear(message):
+                stream.write(protocol.line(answer))
+            stream.flush()
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(ConnectionError):  # the player went away
+        main()

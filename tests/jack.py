@@ -1,0 +1,171 @@
+"""A private JACK server for a test, and a client that plays and records there.
+
+Use: `pytest_plugins = ["jack"]` and the fixture `jack_server`, or `sturdy_jack_server` where clients are
+killed.
+"""
+
+import contextlib
+import gc
+import itertools
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import mido
+import pytest
+import rtmidi
+
+SETTLE_S = 0.25
+"""What is sent sooner than this after opening a port is lost."""
+
+_EXACT = ("--no-realtime", "-S", "-d", "dummy", "-r", "48000", "-p", "64")
+"""Loses nothing and adds about a millisecond, but stands still for 10 s when a client dies."""
+_STURDY = ("-R", "-P", "10", "-d", "dummy", "-r", "48000", "-p", "512")
+"""Goes on when a client dies, but loses about one message in 4,000."""
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def jack_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A server that this test and its children connect to."""
+    with _server(_EXACT, monkeypatch, tmp_path) as process:
+        yield process
+
+
+@pytest.fixture
+def sturdy_jack_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The same for tests that kill clients."""
+    with _server(_STURDY, monkeypatch, tmp_path) as process:
+        yield process
+
+
+class JackClient:
+    """A musician: `play` goes into the port named `into`, `heard` is what `listen_to` sent, with times.
+
+    Names are substrings of full port names; empty: not connected. Times are `time.perf_counter()` seconds.
+    """
+
+    def __init__(self, into: str = "", listen_to: str = "", timeout_s: float = 10.0) -> None:
+        self.heard: list[tuple[float, mido.Message]] = []
+        self._out = rtmidi.MidiOut(rtapi=rtmidi.API_UNIX_JACK, name="musician out")
+        self._in = rtmidi.MidiIn(rtapi=rtmidi.API_UNIX_JACK, name="musician in")
+        self._in.ignore_types(sysex=False, timing=False, active_sense=False)
+        record = self._record
+        self._in.set_callback(record)
+        self._kept = gc.get_referrers(record)  # see player/ports.py
+        if into:
+            self._out.open_port(_index(self._out, into, timeout_s), name="out")
+        if listen_to:
+            self._in.open_port(_index(self._in, listen_to, timeout_s), name="in")
+        time.sleep(SETTLE_S)
+
+    def __enter__(self) -> "JackClient":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._in.cancel_callback()
+        time.sleep(0.05)
+        for port in (self._in, self._out):
+            port.close_port()
+            port.delete()
+
+    def play(self, *messages: mido.Message) -> float:
+        """Sends at once; returns when the last one left."""
+        for message in messages:
+            self._out.send_message(message.bytes())
+        return time.perf_counter()
+
+    def play_bytes(self, data: bytes) -> None:
+        self._out.send_message(list(data))
+
+    def wait_for(self, condition: Callable[[list[mido.Message]], object], timeout_s: float = 5.0) -> None:
+        """Returns when the condition holds for the messages heard so far; else fails the test."""
+        deadline = time.perf_counter() + timeout_s
+        while not condition(self.messages):
+            if time.perf_counter() > deadline:
+                pytest.fail(f"not within {timeout_s} s; heard {self.messages[-8:]}")
+            time.sleep(0.005)
+
+    @property
+    def messages(self) -> list[mido.Message]:
+        return [message for _, message in self.heard]
+
+    @property
+    def sounding(self) -> set[tuple[int, int]]:
+        """(channel, pitch) of every note-on heard that has had no note-off."""
+        down: set[tuple[int, int]] = set()
+        for message in self.messages:
+            if message.type == "note_on" and message.velocity:
+                down.add((message.channel, message.note))
+            elif message.type in ("note_on", "note_off"):
+                down.discard((message.channel, message.note))
+        return down
+
+    def _record(self, event: tuple[list[int], float], _data: object) -> None:
+        self.heard.append((time.perf_counter(), mido.Message.from_bytes(event[0])))
+
+
+@contextlib.contextmanager
+def _server(
+    arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    if shutil.which("jackd") is None:
+        missing = "jackd is not installed (apt install jackd2)"
+        pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
+    name = f"jazzd-test-{os.getpid()}-{next(_numbers)}"
+    monkeypatch.setenv("JACK_DEFAULT_SERVER", name)
+    monkeypatch.setenv("JACK_NO_AUDIO_RESERVATION", "1")
+    monkeypatch.setenv("JACK_NO_START_SERVER", "1")
+    log = folder / "jackd.log"
+    process = _start(name, arguments, log)
+    try:
+        yield process
+    finally:
+        if not _ended_well(process):
+            # A server that was killed keeps its place among the eight that JACK knows, until one of its name
+            # ends well.
+            _ended_well(_start(name, arguments, log))
+            for left_over in Path("/dev/shm").glob(f"jack_sem.*{name}_*"):
+                left_over.unlink(missing_ok=True)
+
+
+def _ended_well(process: subprocess.Popen[bytes]) -> bool:
+    process.terminate()
+    try:
+        return process.wait(timeout=5) == 0
+    except subprocess.TimeoutExpired:  # it waits for clients that were killed
+        process.kill()
+        process.wait()
+        return False
+
+
+def _start(name: str, arguments: tuple[str, ...], log: Path) -> subprocess.Popen[bytes]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(["jackd", *arguments], stdout=output, stderr=subprocess.STDOUT)
+    socket = Path(f"/dev/shm/jack_{name}_{os.getuid()}_0")
+    deadline = time.perf_counter() + 10
+    while time.perf_counter() < deadline and process.poll() is None:
+        if socket.exists():
+            with contextlib.suppress(rtmidi.SystemError):
+                rtmidi.MidiOut(rtapi=rtmidi.API_UNIX_JACK, name="probe").delete()
+                return process
+        time.sleep(0.02)
+    process.kill()
+    pytest.fail(f"jackd did not start: {log.read_text(errors='replace')[-2000:]}")
+
+
+def _index(port: Any, wanted: str, timeout_s: float) -> int:
+    deadline = time.perf_counter() + timeout_s
+    while True:
+        names = port.get_ports()
+        for index, name in enumerate(names):
+            if wanted in name:
+                return index
+        if time.perf_counter() > deadline:
+            pytest.fail(f"no JACK port named {wanted!r} within {timeout_s} s, only {names}")
+        time.sleep(0.02)

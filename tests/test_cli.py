@@ -1,0 +1,158 @@
+"""The commands: exit codes, one sentence for what went wrong, one JSON object on stdout."""
+
+import json
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jazzd import cli
+from jazzd.errors import ConfigError, MidiError
+from jazzd.player import control
+from jazzd.player import ports as midi_ports
+from jazzd.player.ports import PortList
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def jazzd(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """Runs a command in an empty working folder: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["jazzd", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return run
+
+
+def test_help_names_every_command(jazzd: Run) -> None:
+    code, out, _ = jazzd("--help")
+    assert code == 0
+    commands = {line.split()[0] for line in out.partition("Commands:")[2].splitlines() if line.strip()}
+    assert commands >= {"run", "engine", "demo", "solo", "ports", "status", "panic", "finetune", "evaluate"}
+    assert commands >= {"base", "bench"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["sing"],
+        ["run", "--loudly"],
+        ["demo", "--seconds", "soon"],
+        ["demo", "--seconds", "-1"],
+        ["engine"],
+        ["run", "--dtype", "float8"],
+        ["base", "convert", "only-one"],
+    ],
+)
+def test_wrong_usage_is_exit_code_2(jazzd: Run, words: list[str]) -> None:
+    code, out, err = jazzd(*words)
+    assert (code, out) == (2, "")
+    assert "Error: " in err
+
+
+def one_sentence(err: str) -> bool:
+    return err.startswith("jazzd: ") and err.count("\n") == 1
+
+
+def test_a_missing_config_is_one_sentence(jazzd: Run) -> None:
+    code, out, err = jazzd("run", "--config", "nowhere.toml")
+    assert (code, out) == (2, "")
+    assert one_sentence(err)
+    assert "nowhere.toml" in err
+
+
+def test_an_unknown_key_is_one_sentence_that_names_it(jazzd: Run) -> None:
+    Path("mine.toml").write_text("[midi]\ninptu = 'x'\n")
+    code, _, err = jazzd("run", "--config", "mine.toml")
+    assert code == 2
+    assert one_sentence(err)
+    assert "midi.inptu" in err
+
+
+def test_a_file_in_the_way_is_one_sentence(jazzd: Run) -> None:
+    Path("taken").write_text("")
+    code, _, err = jazzd("demo", "--out", "taken")
+    assert code == 1
+    assert one_sentence(err)
+    assert "taken" in err
+
+
+def test_exit_codes_follow_the_error(jazzd: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for error, expected in ((ConfigError("no such key"), 2), (MidiError("no such port"), 1)):
+
+        def refuse(error: Exception = error) -> PortList:
+            raise error
+
+        monkeypatch.setattr(midi_ports, "list_ports", refuse)
+        assert jazzd("ports") == (expected, "", f"jazzd: {error}\n")
+
+
+def test_ports_without_any_midi_system(jazzd: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(midi_ports, "list_ports", lambda: PortList("none", (), (), "no ALSA, no JACK"))
+    code, out, _ = jazzd("ports", "--json")
+    assert code == 0
+    assert json.loads(out) == {"backend": "none", "inputs": [], "outputs": [], "reason": "no ALSA, no JACK"}
+    assert jazzd("ports")[:2] == (0, "backend: none (no ALSA, no JACK)\ninputs: none\noutputs: none\n")
+
+
+@pytest.mark.parametrize("words", [["status"], ["status", "--json"], ["panic"]])
+def test_no_daemon_is_one_sentence(jazzd: Run, words: list[str]) -> None:
+    code, out, err = jazzd(*words)
+    assert (code, out) == (1, "")
+    assert one_sentence(err)
+    assert "jazzd run" in err
+
+
+@pytest.fixture
+def daemon(monkeypatch: pytest.MonkeyPatch, private_user: Path) -> Iterator[list[dict[str, Any]]]:
+    """A daemon's control socket that answers everything alike; the requests it got."""
+    path, requests = private_user / "control.sock", []
+    monkeypatch.setenv("JAZZD_SOCKET", str(path))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection, connection.makefile("rb") as lines:
+                requests.append(json.loads(lines.readline()))
+                connection.sendall(b'{"engine": {"state": "ready"}, "chord": "Dm7"}\n')
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield requests
+        thread.join()
+
+
+def test_status_asks_the_daemon(jazzd: Run, daemon: list[dict[str, Any]]) -> None:
+    assert jazzd("status") == (0, "engine.state: ready\nchord: Dm7\n", "")
+    assert daemon == [{"do": "status"}]
+
+
+def test_json_is_one_object_and_nothing_else(jazzd: Run, daemon: list[dict[str, Any]]) -> None:
+    code, out, err = jazzd("status", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out) == {"engine": {"state": "ready"}, "chord": "Dm7"}
+
+
+def test_panic_asks_the_daemon(jazzd: Run, daemon: list[dict[str, Any]]) -> None:
+    assert jazzd("panic") == (0, "", "")
+    assert daemon == [{"do": "panic"}]
+
+
+def test_a_refusal_of_the_daemon_is_one_sentence(jazzd: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(request: dict[str, Any]) -> dict[str, Any]:
+        raise MidiError(f"cannot {request['do']} now")
+
+    monkeypatch.setattr(control, "ask", refuse)
+    assert jazzd("panic") == (1, "", "jazzd: cannot panic now\n")

@@ -1,0 +1,125 @@
+import stat
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from jazzd.config import Settings, load, socket_path
+from jazzd.errors import ConfigError, JazzdError
+
+SHIPPED = Path(__file__).parent.parent / "daemon.toml"
+
+
+@pytest.fixture(autouse=True)
+def _empty_working_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "some.toml"
+    path.write_text(text)
+    return path
+
+
+def test_without_a_file_the_defaults_hold(tmp_path: Path) -> None:
+    settings = load()
+    assert settings.midi.input == "loopMIDI Port 1"
+    assert (settings.solo.low, settings.solo.high) == (48, 96)
+    assert settings.styles.folder == tmp_path / "styles"
+
+
+def test_the_shipped_file_lists_every_key_with_its_default() -> None:
+    shipped = tomllib.loads(SHIPPED.read_text())
+    assert shipped == Settings().model_dump(mode="json")
+    assert load(SHIPPED).styles.folder == SHIPPED.parent / "styles"
+
+
+def test_the_working_folder_comes_before_the_users(tmp_path: Path, private_user: Path) -> None:
+    (private_user / "config" / "jazzd").mkdir()
+    (private_user / "config" / "jazzd" / "daemon.toml").write_text("[solo]\nlow = 50\n")
+    assert load().solo.low == 50
+    (tmp_path / "daemon.toml").write_text("[solo]\nlow = 51\n")
+    assert load().solo.low == 51
+
+
+def test_command_line_beats_variable_beats_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path, "[solo]\ntemperature = 0.5\nlow = 40\n")
+    monkeypatch.setenv("JAZZD_SOLO__TEMPERATURE", "0.6")
+    assert load(path).solo.temperature == 0.6
+    assert load(path).solo.low == 40
+    assert load(path, {"solo": {"temperature": 0.7}}).solo.temperature == 0.7
+
+
+def test_the_styles_folder_is_relative_to_who_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "set").mkdir()
+    path = written(tmp_path / "set", '[styles]\nfolder = "mine"\n')
+    assert load(path).styles.folder == tmp_path / "set" / "mine"
+    monkeypatch.setenv("JAZZD_STYLES__FOLDER", "theirs")
+    assert load(path).styles.folder == tmp_path / "theirs"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[midi]\ninptu = 'x'", "midi.inptu: there is no such key; allowed are backend, input"),
+        ("[mid]\n", "mid: there is no such key; allowed are midi, engine"),
+        ("midi = 3", "midi: 3 is not allowed"),
+        ("[solo]\ntemperature = 5", "solo.temperature: 5 is not allowed"),
+        ("[solo]\ntemperature = nan", "solo.temperature: nan is not allowed"),
+        ("[solo]\nlow = 60\nhigh = 64", "solo: high must be at least 11 semitones above low"),
+        ("[control]\nstyle = 64", "control.style: 64 is not allowed: MIDI keeps CC 64"),
+        ("[control]\nstyle = 21", "control: two controls have the same CC number"),
+        ("[midi]\nbackend = 'tcp'", 'midi: backend "tcp" needs midi.tcp_listen'),
+        (
+            "[midi]\ntcp_listen = '9080'",
+            "midi.tcp_listen: '9080' is not allowed: it is written \"HOST:PORT\"",
+        ),
+        ("[engine]\naddress = 'http://x:1'", "engine.address"),
+        ("[solo\n", "is not a TOML file"),
+    ],
+)
+def test_a_wrong_file_is_one_sentence_with_file_and_key(tmp_path: Path, text: str, said: str) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert str(path) in str(caught.value)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAZZD_TEMPO__BPM", "fast")
+    with pytest.raises(ConfigError, match=r"JAZZD_TEMPO__BPM: tempo\.bpm: 'fast' is not allowed"):
+        load()
+
+
+def test_a_variable_that_is_no_section_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAZZD_TEMPO", "fast")
+    with pytest.raises(ConfigError, match="JAZZD_SECTION__KEY"):
+        load()
+
+
+@pytest.mark.parametrize("text", [b"\xff\xfe", None])
+def test_an_unreadable_file_is_refused(tmp_path: Path, text: bytes | None) -> None:
+    path = tmp_path / "some.toml"
+    if text is not None:
+        path.write_bytes(text)
+    with pytest.raises(ConfigError, match=r"some\.toml"):
+        load(path)
+
+
+def test_the_runtime_folder_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    path = socket_path()
+    assert path == tmp_path / "jazzd" / "control.sock"
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    path.parent.chmod(0o755)
+    with pytest.raises(JazzdError, match="private"):
+        socket_path()
+
+
+def test_the_socket_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAZZD_SOCKET", "here.sock")
+    assert socket_path() == tmp_path / "here.sock"

@@ -1,0 +1,34 @@
+import mido
+import pytest
+
+from jazzd.player.controls import Controls, Silenced, Turned
+
+
+@pytest.fixture
+def controls() -> Controls:
+    return Controls({"temperature": 21, "harmony": 30, "blend": 24})
+
+
+def control(number: int, value: int) -> mido.Message:
+    return mido.Message("control_change", control=number, value=value)
+
+
+@pytest.mark.parametrize(
+    ("message", "meaning"),
+    [
+        (control(21, 0), Turned("temperature", 0.2)),
+        (control(21, 127), Turned("temperature", pytest.approx(1.6))),
+        (control(30, 0), Turned("harmony", 0.0)),
+        (control(30, 127), Turned("harmony", 1.0)),
+        (control(120, 0), Silenced("all_sound_off")),
+        (control(123, 0), Silenced("all_notes_off")),
+        (mido.Message("stop"), Silenced("midi_stop")),
+        (control(23, 64), None),
+        (control(24, 64), None),
+        (control(64, 127), None),
+        (mido.Message("note_on", note=21, velocity=21), None),
+        (mido.Message("program_change", program=21), None),
+    ],
+)
+def test_what_a_message_means(controls: Controls, message: mido.Message, meaning: object) -> None:
+    assert controls.read(message) == meaning

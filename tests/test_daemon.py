@@ -1,0 +1,229 @@
+"""The daemon from outside, over TCP MIDI, with an engine that needs no model."""
+
+import os
+import random
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import mido
+import pytest
+from stage import Stage, alive, lift, staged, strike
+
+from jazzd.rehearsal import Heard, TcpLine
+
+TCP_ONLY = {"JAZZD_MIDI__BACKEND": "tcp", "JAZZD_MIDI__TCP_LISTEN": "127.0.0.1:0"}
+DM7, G7, CMAJ7 = (50, 53, 57, 60), (55, 59, 62, 65), (48, 52, 55, 59)
+
+
+@pytest.fixture
+def stage(private_user: Path) -> Iterator[Stage]:
+    with staged(private_user, TCP_ONLY) as running:
+        running.ready()
+        yield running
+
+
+@pytest.fixture
+def line(stage: Stage) -> Iterator[TcpLine]:
+    with TcpLine(stage.status()["midi"]["tcp"]) as connection:
+        yield connection
+
+
+def play(line: TcpLine, messages: list[mido.Message]) -> float:
+    for message in messages:
+        line.send(message)
+    return time.perf_counter()
+
+
+def ons(heard: list[Heard], since: float = 0.0) -> list[Heard]:
+    return [each for each in heard if each.message.type == "note_on" and each.at >= since]
+
+
+def sounding(heard: list[Heard]) -> set[int]:
+    down: set[int] = set()
+    for each in heard:
+        if each.message.type == "note_on":
+            down.add(each.message.note)
+        elif each.message.type == "note_off":
+            down.discard(each.message.note)
+    return down
+
+
+def wait_until(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
+    deadline = time.perf_counter() + timeout_s
+    while not condition():
+        assert time.perf_counter() < deadline, "it did not happen"
+        time.sleep(0.005)
+
+
+def test_every_chord_is_answered_and_everything_is_released(stage: Stage, line: TcpLine) -> None:
+    for chord in (DM7, G7, CMAJ7) * 10:
+        struck = play(line, strike(*chord))
+        wait_until(lambda struck=struck: ons(line.heard, struck))
+        time.sleep(0.1)
+        play(line, lift(*chord))
+    assert stage.status()["chord_to_note_ms"]["n"] == 30
+    wait_until(lambda: stage.status()["notes"]["sounding"] == 0)
+    assert not sounding(line.heard)
+    assert {each.message.note % 12 for each in ons(line.heard)} == {note % 12 for note in DM7 + G7 + CMAJ7}
+    assert stage.status()["chord"] == "Cmaj7"
+
+
+def test_the_solo_goes_on_while_the_chord_is_held_and_ends_after_it(stage: Stage, line: TcpLine) -> None:
+    play(line, strike(*DM7))
+    time.sleep(1.5)
+    assert len(ons(line.heard)) >= 8
+    up = play(line, lift(*DM7))
+    time.sleep(1.3)
+    assert not sounding(line.heard)
+    last = line.heard[-1].at
+    assert last - up < 1.1
+    time.sleep(0.3)
+    assert line.heard[-1].at == last
+
+
+def test_sigterm_in_mid_phrase_leaves_nothing_sounding_and_nobody_behind(stage: Stage, line: TcpLine) -> None:
+    engine = stage.status()["engine"]["pid"]
+    play(line, strike(*DM7))
+    wait_until(lambda: len(ons(line.heard)) >= 3)
+    stage.stop()
+    wait_until(lambda: not sounding(line.heard))
+    assert not alive(engine)
+    assert not stage.socket.exists()
+
+
+def test_ctrl_c_ends_it_as_well(stage: Stage) -> None:
+    stage.process.send_signal(signal.SIGINT)
+    assert stage.process.wait(5) == 0
+
+
+def test_a_killed_engine_leaves_nothing_sounding_and_music_comes_back(stage: Stage, line: TcpLine) -> None:
+    engine = stage.status()["engine"]["pid"]
+    play(line, strike(*DM7))
+    wait_until(lambda: len(ons(line.heard)) >= 3)
+    os.kill(engine, signal.SIGKILL)
+    killed = time.perf_counter()
+    wait_until(lambda: not sounding(line.heard) and line.heard[-1].message.type == "control_change", 0.1)
+    wait_until(lambda: ons(line.heard, killed + 0.1), 10)
+    assert stage.status()["engine"]["restarts"] == 1
+    assert stage.status()["engine"]["pid"] != engine
+
+
+def test_an_engine_that_stops_answering_counts_as_dead(private_user: Path) -> None:
+    with staged(private_user, TCP_ONLY, "silent") as stage:
+        engine = stage.ready()["engine"]["pid"]
+        with TcpLine(stage.status()["midi"]["tcp"]) as line:
+            play(line, strike(*DM7))
+            stage.wait_for(lambda status: status["engine"]["restarts"] >= 1)
+        assert not alive(engine)
+        stage.stop()
+
+
+def test_an_engine_that_talks_nonsense_is_replaced(private_user: Path) -> None:
+    with staged(private_user, TCP_ONLY, "babbling") as stage:
+        stage.ready()
+        with TcpLine(stage.status()["midi"]["tcp"]) as line:
+            play(line, strike(*DM7))
+            stage.wait_for(lambda status: status["engine"]["restarts"] >= 1)
+        stage.stop()
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"), [("failing", "there is no base in /nowhere"), ("crashing", "exit code 3")]
+)
+def test_an_engine_that_cannot_start_is_one_sentence(private_user: Path, mode: str, said: str) -> None:
+    stage = Stage(private_user, TCP_ONLY, mode)
+    try:
+        assert stage.process.wait(10) == 1
+    finally:
+        stage.process.kill()
+        stage.process.wait()
+    assert "ModelError" in stage.said
+    assert said in stage.said
+
+
+def test_no_engine_outlives_its_player(stage: Stage) -> None:
+    engine = stage.status()["engine"]["pid"]
+    stage.process.kill()
+    stage.process.wait()
+    wait_until(lambda: not alive(engine))
+
+
+def test_what_a_killed_player_left_sounding_is_released_by_the_next(private_user: Path) -> None:
+    with staged(private_user, TCP_ONLY) as stage, TcpLine(stage.ready()["midi"]["tcp"]) as line:
+        play(line, strike(*DM7))
+        wait_until(lambda: sounding(line.heard))
+        stage.process.kill()
+        stage.process.wait()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with staged(private_user, TCP_ONLY | {"JAZZD_MIDI__TCP_LISTEN": address}) as stage:
+        stage.ready()
+        assert stage.status()["notes"]["sounding"] == 0
+        stage.stop()
+
+
+def test_panic_silences_until_the_next_chord(stage: Stage, line: TcpLine) -> None:
+    for control in (120, 123):
+        play(line, strike(*DM7))
+        wait_until(lambda: len(ons(line.heard)) >= 3)
+        play(line, [mido.Message("control_change", control=control)])
+        wait_until(lambda: stage.status()["notes"]["sounding"] == 0)
+        count = len(ons(line.heard))
+        time.sleep(0.3)
+        assert len(ons(line.heard)) == count
+    struck = play(line, strike(*G7))
+    wait_until(lambda: ons(line.heard, struck))
+
+
+def test_only_one_daemon_a_user(stage: Stage, private_user: Path) -> None:
+    second = Stage(private_user, TCP_ONLY)
+    try:
+        assert second.process.wait(10) == 1
+    finally:
+        second.process.kill()
+        second.process.wait()
+    assert f"jazzd is already running (pid {stage.process.pid})" in second.said
+    assert stage.status()["player"]["pid"] == stage.process.pid
+
+
+def test_it_runs_on_without_any_midi_and_says_so(private_user: Path) -> None:
+    with staged(private_user, {"JAZZD_MIDI__BACKEND": "none"}) as stage:
+        assert stage.ready()["midi"] == {"backend": "none", "input": "", "output": "", "tcp": ""}
+        stage.stop()
+        assert "no_midi_ports" in {event["event"] for event in stage.events}
+
+
+NUISANCES = {
+    "sysex_flood": b"\xf0" + bytes(200_000) + b"\xf7" + b"\xf0\x01\xf7" * 5000,
+    "unclosed_sysex": b"\xf0" + bytes(70_000),
+    "running_status": b"\x90" + bytes([60, 80, 64, 80, 67, 80, 60, 0, 64, 0, 67, 0]) * 50,
+    "active_sensing": b"\xfe" * 5000 + b"\xf8" * 5000,
+    "note_on_velocity_0": bytes([0x90, 60, 0]) * 2000,
+    "every_key_at_once": b"".join(bytes([0x90, note, 90]) for note in range(128)),
+    "every_key_everywhere": b"".join(bytes([0x90 | c, n, 90]) for c in range(16) for n in range(128)),
+    "knobs_turned": b"".join(bytes([0xB0, control, value]) for control in (21, 23) for value in range(128)),
+    "noise": random.Random(1).randbytes(50_000),
+    "midi_noise": bytes(random.Random(2).choices([0x80, 0x90, 0x91, 0xB0, *range(128)], k=50_000)),
+}
+
+
+def test_nothing_that_comes_in_stops_the_music(stage: Stage, line: TcpLine) -> None:
+    host, _, port = stage.status()["midi"]["tcp"].rpartition(":")
+    for nuisance, data in NUISANCES.items():
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(data)
+            time.sleep(0.3)
+        play(line, [mido.Message("control_change", control=123)])
+        time.sleep(0.1)
+        for chord in (DM7, G7):
+            struck = play(line, strike(*chord))
+            wait_until(lambda struck=struck: ons(line.heard, struck))
+            play(line, lift(*chord))
+        assert stage.status()["engine"]["restarts"] == 0, nuisance
+    wait_until(lambda: stage.status()["notes"]["sounding"] == 0)
+    assert not sounding(line.heard)
+    stage.stop()

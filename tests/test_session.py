@@ -1,0 +1,443 @@
+"""Follow mode, on a clock that only the test moves: the real scheduler and ledger, the fake engine."""
+
+import random
+from collections.abc import Callable
+
+import mido
+import pytest
+from fake_engine import FakeEngine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from jazzd.engine import protocol
+from jazzd.engine.protocol import Advance, Begin, Revise
+from jazzd.music.notes import Seconds
+from jazzd.player.controls import Controls
+from jazzd.player.ledger import Ledger
+from jazzd.player.scheduler import Scheduler
+from jazzd.player.session import Session
+
+DM7, G7 = (50, 53, 57, 60), (55, 59, 62, 65)
+NUMBERS = {"style": 20, "temperature": 21, "density": 22, "harmony": 23, "blend": 24, "mode": 25}
+
+
+class Room:
+    """A player, an engine that answers `delay_s` later, and time, which passes in `wait`."""
+
+    def __init__(self, delay_s: float = 0.03) -> None:
+        self.time = 1000.0
+        self.delay_s = delay_s
+        self.engine = FakeEngine()
+        self.alive = True
+        self.asked: list[protocol.Message] = []
+        self.made: list[protocol.Note] = []
+        self.heard: list[tuple[float, mido.Message]] = []
+        self._arriving: list[tuple[float, protocol.Message]] = []
+        ledger = Ledger(lambda message: self.heard.append((self.time, message)))
+        self.scheduler = Scheduler(ledger, self, on_sent=self._sent)
+        sampling = protocol.Sampling(temperature=0.8)
+        self.session = Session(self, self.scheduler, self, Controls(NUMBERS), sampling, seed=random.Random(0))
+        self.session.on_engine_ready()
+
+    def now(self) -> float:
+        return self.time
+
+    def send(self, message: protocol.Message) -> None:
+        """The engine's end of the link."""
+        self.asked.append(message)
+        if self.alive:
+            checked = protocol.read_by_engine(protocol.line(message))
+            made = list(self.engine.hear(checked))
+            self.made += [note for note in made if isinstance(note, protocol.Note)]
+            self._arriving += [(self.time + self.delay_s, note) for note in made]
+
+    def kill_engine(self) -> None:
+        self.alive = False
+        self._arriving.clear()
+        self.session.on_engine_lost()
+
+    def start_engine(self) -> None:
+        self.engine, self.alive = FakeEngine(), True
+        self.session.on_engine_ready()
+
+    def play(self, *messages: mido.Message) -> None:
+        for message in messages:
+            self.session.on_message(message, Seconds(self.time))
+
+    def strike(self, *pitches: int) -> None:
+        self.play(*(mido.Message("note_on", note=pitch, velocity=80) for pitch in pitches))
+
+    def lift(self, *pitches: int) -> None:
+        self.play(*(mido.Message("note_off", note=pitch) for pitch in pitches))
+
+    def turn(self, control: int, value: int = 0) -> None:
+        self.play(mido.Message("control_change", control=control, value=value))
+
+    def wait(self, seconds: float) -> None:
+        end = self.time + seconds
+        while (at := self._next()) <= end:
+            self.time = max(at, self.time)
+            arrived = [message for due, message in self._arriving if due <= self.time]
+            self._arriving = [(due, message) for due, message in self._arriving if due > self.time]
+            for message in arrived:
+                assert isinstance(message, protocol.Note)
+                self.session.on_note(message)
+            self.session.poll()
+            self.scheduler.step()
+        self.time = end
+
+    def _next(self) -> float:
+        times = [self.session.deadline(), self.scheduler.step(), *(due for due, _ in self._arriving)]
+        return min((time for time in times if time is not None), default=float("inf"))
+
+    def _sent(self, note_id: int, due: float, sent_at: float) -> None:
+        self.session.on_sent(note_id, due, sent_at)
+
+    @property
+    def struck(self) -> list[tuple[float, int]]:
+        return [(at, message.note) for at, message in self.heard if message.type == "note_on"]
+
+    @property
+    def sounding(self) -> set[int]:
+        down: set[int] = set()
+        for _, message in self.heard:
+            if message.type == "note_on":
+                down.add(message.note)
+            elif message.type == "note_off":
+                down.discard(message.note)
+        return down
+
+    @property
+    def revisions(self) -> list[Revise]:
+        return [message for message in self.asked if isinstance(message, Revise)]
+
+
+@pytest.fixture
+def room() -> Room:
+    return Room()
+
+
+def test_a_chord_begins_a_timeline_and_asks_for_an_answer(room: Room) -> None:
+    room.strike(*DM7)
+    room.wait(0.03)
+    begin, revise, advance = room.asked[:3]
+    assert isinstance(begin, Begin)
+    assert isinstance(revise, Revise)
+    assert (revise.answer, revise.playing, revise.keep) == (True, True, -1)
+    assert [(key.onset, key.pitch) for key in revise.keys] == [(0, pitch) for pitch in DM7]
+    assert revise.floor > revise.now
+    assert isinstance(advance, Advance)
+    assert advance.until - advance.now == 100
+
+
+def test_the_answer_sounds_when_it_is_here(room: Room) -> None:
+    room.strike(*DM7)
+    room.wait(1)
+    assert room.struck[0][0] == pytest.approx(1000.0 + 0.025 + 0.030)
+    assert room.session.latency.summary()["p50"] == pytest.approx(55.0)
+    assert room.scheduler.figures().late == 0
+
+
+def test_nothing_of_the_old_chord_is_struck_after_the_new_one(room: Room) -> None:
+    room.strike(*DM7)
+    room.wait(1)
+    room.lift(*DM7)
+    room.strike(54, 58, 61)
+    room.wait(0.025)
+    captured = room.time
+    room.wait(1)
+    assert {pitch % 12 for at, pitch in room.struck if at > captured} == {6, 10, 1}
+
+
+def test_what_was_sent_stays_in_the_timeline_and_nothing_else(room: Room) -> None:
+    room.strike(*DM7)
+    room.wait(1)
+    sent = len(room.struck)
+    room.lift(*DM7)
+    room.strike(*G7)
+    room.wait(0.025)
+    assert room.revisions[-1].keep == sent - 1
+    assert [key.pitch for key in room.revisions[-1].keys] == list(G7)
+    assert room.revisions[-1].keys[0].onset == 100
+
+
+def test_notes_of_an_older_question_are_not_heard(room: Room) -> None:
+    room.strike(*DM7)
+    room.wait(0.03)
+    room.lift(*DM7)
+    room.strike(*G7)
+    room.wait(0.03)
+    room.wait(0.5)
+    assert {pitch % 12 for _, pitch in room.struck} <= {pitch % 12 for pitch in G7}
+
+
+def test_the_phrase_ends_within_a_second_of_the_hands(room: Room) -> None:
+    room.strike(*DM7)
+    room.wait(2)
+    room.lift(*DM7)
+    up = room.time
+    room.wait(3)
+    assert not room.sounding
+    assert 0.3 < room.heard[-1][0] - up < 1.0
+    assert not room.revisions[-1].playing
+    last = room.struck[-1]
+    assert last[1] % 12 in {pitch % 12 for pitch in DM7}
+    assert room.session.deadline() is None
+
+
+def test_the_ending_is_softer_than_the_phrase(room: Room) -> None:
+    room.strike(*DM7)
+    room.wait(2)
+    room.lift(*DM7)
+    room.wait(2)
+    velocities = [message.velocity for _, message in room.heard if message.type == "note_on"]
+    assert velocities[0] == 80
+    assert velocities[-1] < 80
+
+
+def test_a_chord_within_the_ending_carries_the_phrase_on(room: Room) -> None:
+    for _ in range(4):
+        room.strike(*DM7)
+        room.wait(0.3)
+        room.lift(*DM7)
+        room.wait(0.6)
+    assert sum(isinstance(message, Begin) for message in room.asked) == 1
+    assert len(room.struck) > 4
+    with capture_logs() as events:
+        room.wait(2)
+    assert [event["event"] for event in events] == ["phrase_ended"]
+
+
+@pytest.mark.parametrize("delay_s", [0.03, 0.4, 0.8])
+def test_a_chord_that_is_only_tapped_is_answered(delay_s: float) -> None:
+    room = Room(delay_s)
+    room.strike(*DM7)
+    room.wait(0.01)
+    room.lift(*DM7)
+    room.wait(3)
+    assert room.struck
+    assert not room.sounding
+    assert room.heard[-1][0] < 1001.1
+
+
+def test_a_new_timeline_after_a_long_silence_only(room: Room) -> None:
+    def begun() -> int:
+        return sum(isinstance(message, Begin) for message in room.asked)
+
+    for silence, timelines in ((2, 1), (4, 1), (9.5, 1), (1, 2)):
+        room.strike(*DM7)
+        room.wait(1)
+        room.lift(*DM7)
+        assert begun() == timelines
+        room.wait(silence)
+    assert begun() == 2
+
+
+def test_a_held_chord_outlives_the_long_silence_rule(room: Room) -> None:
+    room.strike(*DM7)
+    room.wait(30)
+    room.strike(64)
+    room.wait(0.1)
+    assert sum(isinstance(message, Begin) for message in room.asked) == 1
+
+
+def test_a_knob_is_heard_within_a_tenth_and_takes_back_what_comes_later(room: Room) -> None:
+    room.strike(*DM7)
+    room.wait(1)
+    room.turn(21, 127)
+    revise = room.revisions[-1]
+    assert revise.sampling.temperature == pytest.approx(1.6)
+    assert not revise.answer
+    assert not revise.keys
+    assert revise.floor >= revise.now + 10
+    room.wait(1)
+    gaps = [later[0] - earlier[0] for earlier, later in zip(room.struck, room.struck[1:], strict=False)]
+    assert max(gaps) < 0.3
+
+
+def test_a_knob_that_sweeps_is_asked_ten_times_a_second(room: Room) -> None:
+    room.strike(*DM7)
+    room.wait(1)
+    before = len(room.revisions)
+    for value in range(100):
+        room.turn(21, value)
+        room.wait(0.01)
+    assert 9 <= len(room.revisions) - before <= 11
+    room.wait(0.2)
+    assert room.revisions[-1].sampling.temperature == pytest.approx(0.2 + 1.4 * 99 / 127)
+
+
+def test_at_the_top_of_the_harmony_knob_only_chord_tones_are_left(room: Room) -> None:
+    room.turn(23, 127)
+    room.strike(*DM7)
+    room.wait(0.03)
+    weights = room.revisions[-1].sampling.weights
+    assert [pitch for pitch, weight in enumerate(weights) if weight > 0] == [0, 2, 5, 9]
+    room.turn(23, 0)
+    room.wait(0.2)
+    assert room.revisions[-1].sampling.weights == (1.0,) * 12
+
+
+@pytest.mark.parametrize(
+    "quiet",
+    [
+        lambda room: room.turn(120),
+        lambda room: room.turn(123),
+        lambda room: room.play(mido.Message("stop")),
+        lambda room: room.session.silence("command"),
+    ],
+)
+def test_panic_silences_at_once_and_until_the_next_chord(room: Room, quiet: Callable[[Room], None]) -> None:
+    room.strike(*DM7)
+    room.wait(1)
+    quiet(room)
+    assert not room.sounding
+    count = len(room.struck)
+    room.wait(2)
+    room.lift(*DM7)
+    room.wait(2)
+    assert len(room.struck) == count
+    room.strike(*G7)
+    room.wait(1)
+    assert len(room.struck) > count
+
+
+def test_a_lost_engine_is_silence_at_once_and_music_comes_back(room: Room) -> None:
+    room.strike(*DM7)
+    room.wait(1)
+    room.kill_engine()
+    assert not room.sounding
+    count = len(room.struck)
+    room.wait(20)
+    assert len(room.struck) == count
+    room.start_engine()
+    begin, revise = room.asked[-3:-1]
+    assert isinstance(begin, Begin)
+    assert isinstance(revise, Revise)
+    assert [(key.onset, key.pitch) for key in revise.keys] == [(0, pitch) for pitch in DM7]
+    room.wait(1)
+    assert len(room.struck) > count
+
+
+@pytest.mark.parametrize("quiet", [lambda room: room.lift(*DM7), lambda room: room.turn(123)])
+def test_no_music_comes_back_that_nobody_wants(room: Room, quiet: Callable[[Room], None]) -> None:
+    room.strike(*DM7)
+    room.wait(1)
+    room.kill_engine()
+    quiet(room)
+    count = len(room.struck)
+    room.start_engine()
+    room.wait(2)
+    assert len(room.struck) == count
+
+
+def test_a_chord_struck_while_there_is_no_engine_is_answered_when_there_is(room: Room) -> None:
+    room.kill_engine()
+    room.strike(*DM7)
+    room.wait(1)
+    room.start_engine()
+    room.wait(1)
+    assert room.struck
+
+
+def test_an_engine_that_falls_behind_goes_on_from_the_play_head(room: Room) -> None:
+    room.strike(*DM7)
+    room.wait(1)
+    room.delay_s = 1.3
+    room.wait(6)
+    room.delay_s = 0.03
+    room.wait(3)
+    assert room.scheduler.figures().late == 0
+    room.lift(*DM7)
+    count = len(room.struck)
+    assert len([at for at, _ in room.struck if at > room.time - 1]) >= 6
+    room.wait(2)
+    assert len(room.struck) >= count
+    assert not room.sounding
+
+
+def test_the_facts_are_logged(room: Room) -> None:
+    with capture_logs() as events:
+        room.strike(*DM7)
+        room.wait(1)
+        room.lift(*DM7)
+        room.wait(2)
+    assert [event["event"] for event in events] == [
+        "chord_captured",
+        "phrase_started",
+        "chord_answered",
+        "phrase_ended",
+    ]
+    assert events[0]["chord"] == "Dm7"
+    assert events[2]["chord_to_note_ms"] == pytest.approx(55.0)
+    assert events[3]["notes"] == len(room.struck)
+
+
+class Timeline:
+    """What a perfect engine would know: the notes that stay, by their numbers."""
+
+    def __init__(self) -> None:
+        self.notes: list[protocol.Note] = []
+
+    def hear(self, message: protocol.Message) -> None:
+        if isinstance(message, Begin):
+            self.notes = []
+        if isinstance(message, Revise):
+            assert message.keep < len(self.notes)
+            del self.notes[message.keep + 1 :]
+            onsets = [note.onset for note in self.notes]
+            assert onsets == sorted(onsets)
+            assert not message.playing or all(onset <= message.floor for onset in onsets)
+
+
+moves = st.lists(
+    st.tuples(
+        st.sampled_from(["strike", "lift", "pedal", "knob", "panic", "kill", "start"]),
+        st.integers(0, 3),
+        st.sampled_from([0.0, 0.004, 0.03, 0.1, 0.35, 0.8]),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=60)
+@given(moves, st.sampled_from([0.01, 0.06, 0.3]))
+def test_whatever_happens_every_note_ends_and_silence_comes(
+    happenings: list[tuple[str, int, float]], delay_s: float
+) -> None:
+    room = Room(delay_s)
+    alive = True
+    for what, which, pause_s in happenings:
+        match what:
+            case "strike":
+                room.strike(*(DM7, G7, (60,), (48, 52, 55))[which])
+            case "lift":
+                room.lift(*(DM7, G7, (60,), (48, 52, 55))[which])
+            case "pedal":
+                room.turn(64, 127 if which % 2 else 0)
+            case "knob":
+                room.turn(21 + 2 * (which % 2), 40 * which)
+            case "panic":
+                room.turn(123)
+            case "kill" if alive:
+                room.kill_engine()
+                alive = False
+            case "start" if not alive:
+                room.start_engine()
+                alive = True
+        room.wait(pause_s)
+    room.turn(64, 0)
+    room.lift(*range(128))
+    up = room.time
+    room.wait(5)
+    assert not room.sounding
+    assert room.session.deadline() is None
+    assert not room.struck or room.struck[-1][0] < up + 1.1
+    check = Timeline()
+    made = {(note.epoch, note.number): note for note in room.made}
+    for message in room.asked:
+        check.hear(message)
+        if isinstance(message, Revise):
+            fresh = [note for (epoch, _), note in sorted(made.items()) if epoch == message.epoch]
+            check.notes += fresh

@@ -1,0 +1,161 @@
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from fake_engine import FakeEngine
+from stage import FAKE_ENGINE, alive
+
+from jazzd.engine import protocol
+from jazzd.errors import ModelError
+from jazzd.player import supervisor
+from jazzd.player.supervisor import Callbacks, Supervisor
+
+REVISE = protocol.Revise(epoch=1, now=0, floor=5, keys=(protocol.Key(0, 100, 60, 80),))
+
+
+class Player:
+    """Keeps a supervisor running, and what it called."""
+
+    def __init__(self, keeper: Supervisor) -> None:
+        self.keeper = keeper
+        self.calls: list[str] = []
+        self.notes: list[protocol.Note] = []
+        callbacks = Callbacks(
+            lambda: self.calls.append("ready"), lambda: self.calls.append("lost"), self.notes.append
+        )
+        self.task = asyncio.create_task(keeper.run(callbacks))
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(15):
+            while not condition():
+                assert not self.task.done(), self.task.exception()
+                await asyncio.sleep(0.005)
+
+    async def ready(self) -> None:
+        await self.until(lambda: self.keeper.state == "ready")
+
+    async def end(self) -> None:
+        self.task.cancel()
+        await asyncio.wait({self.task})
+
+
+@contextlib.asynccontextmanager
+async def playing(command: list[str], address: str = "") -> AsyncIterator[Player]:
+    player = Player(Supervisor(command, address))
+    try:
+        yield player
+    finally:
+        await player.end()
+
+
+def fake(mode: str = "good") -> list[str]:
+    return [sys.executable, FAKE_ENGINE, "--mode", mode]
+
+
+@contextlib.asynccontextmanager
+async def kept_by_somebody_else(address: str) -> AsyncIterator[str]:
+    """An engine that listens at `address`; yields the address to reach it."""
+    hung_up = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        engine = FakeEngine()
+        while line := await reader.readline():
+            for message in engine.hear(protocol.read_by_engine(line)):
+                writer.write(protocol.line(message))
+        writer.close()
+        await writer.wait_closed()
+        hung_up.set()
+
+    if address.startswith("unix:"):
+        server = await asyncio.start_unix_server(serve, address.removeprefix("unix:"))
+    else:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        address = f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server:
+        yield address
+        await hung_up.wait()
+
+
+async def test_a_child_is_started_used_and_ended() -> None:
+    async with playing(fake()) as player:
+        assert player.keeper.state == "starting"
+        await player.ready()
+        assert player.keeper.ready is not None
+        assert player.keeper.ready.base == "fake"
+        pid = player.keeper.pid
+        assert pid is not None
+        assert alive(pid)
+        player.keeper.send(REVISE)
+        player.keeper.send(protocol.Advance(now=0, until=50))
+        await player.until(lambda: len(player.notes) == 4)
+    assert not alive(pid)
+    assert player.calls == ["ready", "lost"]
+    assert player.keeper.pid is None
+
+
+async def test_a_killed_child_is_lost_at_once_and_replaced() -> None:
+    async with playing(fake()) as player:
+        await player.ready()
+        pid = player.keeper.pid or 0
+        os.kill(pid, signal.SIGKILL)
+        await player.until(lambda: player.calls == ["ready", "lost"])
+        await player.ready()
+        assert player.keeper.restarts == 1
+        assert player.keeper.pid != pid
+        assert not alive(pid)
+
+
+async def test_a_child_that_stands_still_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "PING_S", 0.02)
+    monkeypatch.setattr(supervisor, "SILENCE_S", 0.4)
+    async with playing(fake()) as player:
+        await player.ready()
+        await asyncio.sleep(0.6)
+        assert player.calls == ["ready"]
+        pid = player.keeper.pid or 0
+        os.kill(pid, signal.SIGSTOP)
+        await player.until(lambda: "lost" in player.calls)
+        await player.until(lambda: not alive(pid))
+
+
+@pytest.mark.parametrize(("mode", "said"), [("failing", "no base in /nowhere"), ("crashing", "exit code 3")])
+async def test_a_first_engine_that_refuses_is_an_error(mode: str, said: str) -> None:
+    async with playing(fake(mode)) as player:
+        with pytest.raises(ModelError, match=said):
+            await player.task
+        player.calls.append("raised")
+    assert player.calls == ["raised"]
+
+
+@pytest.mark.parametrize("kind", ["unix", "tcp"])
+async def test_an_engine_elsewhere_is_used_and_looked_for_again(
+    kind: str, private_user: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "BACK_OFF_S", (0.01,))
+    place = f"unix:{private_user}/engine.sock" if kind == "unix" else "tcp://127.0.0.1:0"
+    async with kept_by_somebody_else(place) as address, playing([], address) as player:
+        await player.ready()
+        assert player.keeper.pid is None
+        player.keeper.send(REVISE)
+        player.keeper.send(protocol.Advance(now=0, until=50))
+        await player.until(lambda: len(player.notes) == 4)
+    async with playing([], address) as player:
+        await player.until(lambda: player.keeper.restarts > 2)
+        assert player.calls == []
+
+
+async def test_messages_without_an_engine_are_lost_without_a_word() -> None:
+    Supervisor([]).send(REVISE)
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.005, 0.02, 0.05, 0.2])
+async def test_nobody_is_left_behind_whenever_it_ends(after_s: float) -> None:
+    async with playing(fake()) as player:
+        await asyncio.sleep(after_s)
+        pid = player.keeper.pid
+    assert pid is None or not alive(pid)
