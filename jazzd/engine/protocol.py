@@ -36,7 +36,7 @@ class Message(BaseModel):
 
 
 class Sampling(Message):
-    """How the solo is drawn. Weights multiply the chances of the twelve pitch classes (C first); 0 forbids."""
+    """How the solo is drawn. Weights multiply the chances of the pitch classes (C first); 0 forbids."""
 
     temperature: float = Field(default=0.9, ge=0.0, le=2.0)
     top_p: float = Field(default=0.95, gt=0.0, le=1.0)
@@ -111,7 +111,7 @@ class Ready(Message):
 
 
 class Note(Message):
-    """Engine -> player: note `number` of the timeline (they count up from 0; a revision goes back to keep + 1)."""
+    """Engine -> player: note `number` of the timeline; they count from 0, a revision goes back to keep + 1."""
 
     kind: Literal["note"] = "note"
     epoch: int

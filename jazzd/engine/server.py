@@ -1,7 +1,7 @@
 """The engine process: one connection to a player, one thread that owns the device.
 
-The loop only moves lines; the worker loads the model, keeps the timeline and decodes. Between two notes it looks at what
-the player sent, so nothing the player says waits longer than one step.
+The loop only moves lines; the worker loads the model, keeps the timeline and decodes. Between two notes it
+looks at what the player sent, so nothing the player says waits longer than one step.
 """
 
 import asyncio
@@ -12,10 +12,9 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
 
@@ -34,7 +33,7 @@ Loader = Callable[[], tuple[Base, Decoder]]
 """Loads the base and compiles it; runs in the worker."""
 STEP_GUESS_S = 0.01
 TICK_S = 0.01
-GREETING_TIMEOUT_S = 10.0
+GREETING_TIMEOUT_S, FAREWELL_S = 10.0, 1.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -51,7 +50,7 @@ class _Turn:
 
 
 class Worker:
-    """Decodes what the player asks for. `run` is the thread's body; everything else may be called from outside."""
+    """Decodes what the player asks for. `run` is the thread's body; other threads may call the rest."""
 
     def __init__(self, load: Loader) -> None:
         self._load = load
@@ -70,7 +69,7 @@ class Worker:
     def run(self) -> NoReturn:
         """Load, then serve for good. Raises what loading raises."""
         self._base, self._decoder = self._load()
-        reply = _nowhere
+        reply: Send = _nowhere
         while True:
             try:
                 item = self._inbox.get(block=not self._wanted())
@@ -106,8 +105,7 @@ class Worker:
             case protocol.Begin():
                 self._timeline, self._turn = Timeline(self._decoder, message.seed), None
             case protocol.Revise():
-                if self._timeline is None:
-                    raise EngineError("the player revised a timeline before it began one")
+                assert self._timeline is not None  # the door lets no revision in before a beginning
                 self._timeline.revise(message.keep, message.keys)
                 until = max(message.now, self._turn.until if self._turn else 0)
                 self._turn = _Turn(message, not message.answer, until, message.now, time.monotonic())
@@ -118,7 +116,8 @@ class Worker:
 
     def _play(self, reply: Send) -> None:
         turn, timeline = self._turn, self._timeline
-        assert turn is not None and timeline is not None  # _wanted said so
+        assert turn is not None  # _wanted said so
+        assert timeline is not None
         revise, began = turn.revise, time.monotonic()
         answer = not turn.answered
         # A note that would begin before it can arrive begins later instead: late notes are worse than rests.
@@ -137,8 +136,8 @@ def _nowhere(message: protocol.Message) -> None:
 async def serve(listen: str, load: Loader, token: str = "") -> None:
     """Serve one player at a time until the process is told to end.
 
-    `listen` is `unix:PATH`, `tcp://HOST:PORT`, or `fd:N` for a socket inherited from the player, whose end is the
-    engine's end too. Raises EngineError for an address that cannot be served, and whatever loading raises.
+    `listen` is `unix:PATH`, `tcp://HOST:PORT`, or `fd:N` for a socket inherited from the player, whose end is
+    the engine's end too. Raises EngineError for an address that cannot be served, and what loading raises.
     """
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
     worker, failures = Worker(load), list[BaseException]()
@@ -155,37 +154,41 @@ async def serve(listen: str, load: Loader, token: str = "") -> None:
         loop.add_signal_handler(number, stopped.set)
     threading.Thread(target=work, name="decode", daemon=True).start()
     door = Door(worker, token)
-    async with _listening(listen, door, stopped):
+    close = await _listen(listen, door, stopped)
+    try:
         await stopped.wait()
         for failure in failures:
             await door.fail(str(failure))
             raise failure
+    finally:
+        close()
 
 
-@asynccontextmanager
-async def _listening(listen: str, door: "Door", stopped: asyncio.Event) -> AsyncIterator[None]:
+async def _listen(listen: str, door: "Door", stopped: asyncio.Event) -> Callable[[], object]:
+    """Let players in; returns what ends that, without a wait for those who are in. Raises EngineError."""
     kind, _, rest = listen.partition(":")
     try:
         if kind == "fd":
-            reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=int(rest)), limit=LINE_LIMIT)
-            talk = asyncio.create_task(door.talk(reader, writer))
+            connection = socket.socket(fileno=int(rest))
+            talk = asyncio.create_task(
+                door.talk(*await asyncio.open_connection(sock=connection, limit=LINE_LIMIT))
+            )
             talk.add_done_callback(lambda _: stopped.set())
-            yield
-            return
+            return talk.cancel
         if kind == "unix":
-            Path(rest).unlink(missing_ok=True)
             server = await asyncio.start_unix_server(door.talk, rest, limit=LINE_LIMIT)
             os.chmod(rest, 0o600)
-        elif kind == "tcp" and (address := urlsplit(listen)).hostname and address.port is not None:
+            return server.close
+        if kind == "tcp" and (address := urlsplit(listen)).hostname and address.port is not None:
             if address.hostname not in LOOPBACK and not door.token:
-                raise EngineError(f"{listen}: only this machine may connect without a token; listen on 127.0.0.1")
+                raise EngineError(
+                    f"{listen}: only this machine may connect without a token; listen on 127.0.0.1"
+                )
             server = await asyncio.start_server(door.talk, address.hostname, address.port, limit=LINE_LIMIT)
-        else:
-            raise ValueError("no such kind of address")
+            return server.close
+        raise ValueError("no such kind of address")
     except (ValueError, OSError) as error:
         raise EngineError(f"cannot listen on {listen!r}: {error}; use unix:PATH or tcp://HOST:PORT") from None
-    async with server:
-        yield
 
 
 class Door:
@@ -194,6 +197,7 @@ class Door:
     def __init__(self, worker: Worker, token: str) -> None:
         self._worker, self.token = worker, token
         self._player: asyncio.StreamWriter | None = None
+        self._greeted = asyncio.Event()
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, from `Hello` to its end."""
@@ -208,8 +212,8 @@ class Door:
             self._check(hello)
             self._player = writer
             self._worker.tell(hello, send)
-            while data := await reader.readline():
-                self._worker.tell(protocol.read_by_engine(data), send)
+            self._greeted.set()
+            await self._pass_on(reader, send)
         except (EngineError, ValueError, OSError, TimeoutError) as error:
             log.warning("player_refused", reason=str(error))
             with suppress(OSError):
@@ -217,11 +221,24 @@ class Door:
         finally:
             if self._player is writer:
                 self._player = None
+                self._greeted.clear()
                 self._worker.rest()
             writer.close()
 
+    async def _pass_on(self, reader: asyncio.StreamReader, send: Send) -> None:
+        """The player's messages to the worker, until it hangs up. Raises EngineError for one out of turn."""
+        begun = False
+        while data := await reader.readline():
+            message = protocol.read_by_engine(data)
+            begun = begun or isinstance(message, protocol.Begin)
+            if isinstance(message, protocol.Hello) or (isinstance(message, protocol.Revise) and not begun):
+                raise EngineError(f"`{message.kind}` came out of turn")
+            self._worker.tell(message, send)
+
     async def fail(self, reason: str) -> None:
-        """Tell the player why there will be no music."""
+        """Tell the player why there will be no music; one that is on its way in is waited for."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._greeted.wait(), FAREWELL_S)
         if self._player:
             with suppress(OSError):
                 self._player.write(protocol.line(protocol.Failed(reason=reason)))

@@ -1,7 +1,7 @@
 """The rows that the model sees: the human's chords and the solo, on one time axis (DESIGN 1.2).
 
-Ticks here are the player's; the decoder's window counts from an origin of its own, so that onsets stay small however
-long the session lasts. When the window is full, its later half becomes the next one.
+Ticks here are the player's; the decoder's window counts from an origin of its own, so that onsets stay small
+however long the session lasts. When the window is full, its later half becomes the next one.
 """
 
 from collections.abc import Sequence
@@ -11,9 +11,11 @@ import numpy as np
 from jaxtyping import Int
 
 from jazzd.engine.protocol import Key, Note, Sampling
-from jazzd.moonbeam.decode import Controls, Decoder
+from jazzd.moonbeam.decode import Controls, Decoder, State
 from jazzd.moonbeam.tokens import COMPING, DURATION, OCTAVE, ONSET, PITCH_CLASS, SOLO, VELOCITY
 
+CROWD = 10
+"""Solo notes that begin at one tick at most: ten fingers."""
 LONGEST_REST = 150
 """Ticks after which the next solo note begins at the latest."""
 
@@ -47,12 +49,13 @@ class Timeline:
         self._decoder, self._seed = decoder, seed
         self._events: list[Event] = []
         self._number = 0
+        self._state: State
         self._window(0)
 
     @property
     def last_onset(self) -> int:
-        """Tick of the last event, 0 before the first."""
-        return self._events[-1].onset if self._events else 0
+        """Tick of the last event; before the first, where it all begins."""
+        return self._events[-1].onset if self._events else self._origin
 
     def revise(self, keep: int, keys: Sequence[Key]) -> None:
         """Forget the solo notes after number `keep`, and add what the human struck."""
@@ -65,13 +68,15 @@ class Timeline:
         )
         self._state = self._decoder.rollback(self._state, len(self._events) - same)
         del self._events[same:]
+        if not same:  # a window begins with its first event: nothing may lie before its origin
+            self._window(wanted[0].onset if wanted else 0)
         self._append(wanted[same:])
 
     def next_note(self, sampling: Sampling, floor: int, at_floor: bool, epoch: int) -> Note:
         """Draw the next solo note: it begins at `floor` or, unless `at_floor`, later."""
         if self._full(1):
             self._turn()
-        onset = max(floor, self.last_onset)
+        onset = max(floor, self.last_onset + self._crowded())
         self._bridge(onset)
         controls = Controls(
             temperature=sampling.temperature,
@@ -112,8 +117,8 @@ class Timeline:
         self._state = self._decoder.prefill(self._state, self._rows(events))
 
     def _bridge(self, onset: int) -> None:
-        """After a silence longer than a timeshift can say, the music begins anew."""
-        if onset - self.last_onset > self._longest - LONGEST_REST:
+        """With nothing before it, or a silence longer than a timeshift can say, the music begins anew."""
+        if not self._events or onset - self.last_onset > self._longest - LONGEST_REST:
             self._events.clear()
             self._window(onset)
 
@@ -130,6 +135,11 @@ class Timeline:
         # The window's origin is part of its dice: two windows of one piece are not to repeat each other.
         self._state = self._decoder.begin((self._seed << 32) + origin)
 
+    def _crowded(self) -> bool:
+        """Whether the last tick has all the solo notes that it may have."""
+        last = self._events[-CROWD:]
+        return len(last) == CROWD and all(e.number >= 0 and e.onset == self.last_onset for e in last)
+
     def _full(self, more: int) -> bool:
         return int(self._state.length) + more > self._decoder.capacity
 
@@ -138,8 +148,8 @@ class Timeline:
         return self._decoder.config.vocabulary.longest
 
     def _rows(self, events: Sequence[Event]) -> Int[np.ndarray, "N 6"]:
-        rows = [
-            [max(e.onset - self._origin, 0), min(e.duration, self._longest), *divmod(e.pitch, 12), e.program, e.velocity]
-            for e in events
-        ]
+        rows = []
+        for e in events:
+            duration = min(e.duration, self._longest)
+            rows.append([e.onset - self._origin, duration, *divmod(e.pitch, 12), e.program, e.velocity])
         return np.array(rows, np.int64).reshape(-1, 6)

@@ -1,7 +1,8 @@
 """Reads what torch.save wrote, without torch and without running anything in it.
 
-A `.pt` file is a zip: a pickle that describes the tensors, and their raw bytes in members of their own. The pickle is
-data from strangers, so the unpickler knows a tensor's few constructors and refuses every other name.
+A `.pt` file is a zip: a pickle that describes the tensors, and their raw bytes in members of their own. The
+pickle is data from strangers, so the unpickler knows a tensor's few constructors and refuses every other
+name.
 """
 
 import pickle
@@ -98,7 +99,9 @@ class _TensorUnpickler(pickle.Unpickler):
         return np.frombuffer(self._archive.read(name), storage.dtype)
 
     def _refuse(self, what: str) -> NoReturn:
-        raise ModelError(f"it wants to run {what}, which no checkpoint of plain tensors does; nothing was run")
+        raise ModelError(
+            f"it wants to run {what}, which no checkpoint of plain tensors does; nothing was run"
+        )
 
 
 def _rebuild_tensor(

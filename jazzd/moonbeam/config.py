@@ -4,7 +4,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from jazzd.errors import ModelError
 from jazzd.moonbeam.tokens import FIELDS, Vocabulary
@@ -29,22 +29,24 @@ class Config:
     window: int = 1024
     """Rows that the model saw at once in training; a longer context would be strange to it."""
     numerics: Numerics = "exact"
-    """`rounded`: sinusoids and rotations from bf16-rounded tables, as published weights were trained (SPEC 3.4)."""
+    """`rounded`: sinusoids and rotations from bf16-rounded tables, as the published weights (SPEC 3.4)."""
 
     @classmethod
-    def medium(cls) -> Self:
+    def medium(cls) -> "Config":
         """The published 839M."""
         return cls(hidden=1920, intermediate=6720, layers=15, times=4099, gru_hidden=1536, gru_layers=4)
 
     @classmethod
-    def small(cls) -> Self:
+    def small(cls) -> "Config":
         """The published 309M."""
         return cls(hidden=1536, intermediate=5376, layers=9, times=1026, gru_hidden=1024, gru_layers=2)
 
     @classmethod
-    def builtin(cls) -> Self:
+    def builtin(cls) -> "Config":
         """The base that ships with jazzd: Small's vocabulary, a fortieth of its weights."""
-        return cls(hidden=384, intermediate=1344, layers=3, times=1026, gru_hidden=256, gru_layers=2, window=256)
+        return cls(
+            hidden=384, intermediate=1344, layers=3, times=1026, gru_hidden=256, gru_layers=2, window=256
+        )
 
     @property
     def embedding(self) -> int:
@@ -61,7 +63,7 @@ class Config:
         return Vocabulary(self.times)
 
     @classmethod
-    def from_reference(cls, path: Path) -> Self:
+    def from_reference(cls, path: Path) -> "Config":
         """The sizes in a `config.json` with the reference implementation's keys.
 
         Raises ModelError when the file is not one, or describes a model of another kind.
@@ -89,7 +91,7 @@ class Config:
         return config.checked(path)
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Path) -> "Config":
         """The sizes in the `config.json` of a base folder. Raises ModelError."""
         try:
             given = json.loads(path.read_text())
@@ -106,14 +108,21 @@ class Config:
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
-    def checked(self, source: object) -> Self:
+    def checked(self, source: object) -> "Config":
         """Itself, when the sizes fit together. Raises ModelError."""
         groups = len(FIELDS)
         sizes = [getattr(self, f.name) for f in dataclasses.fields(self) if f.type is int]
         if not all(isinstance(size, int) and 0 < size <= 2**20 for size in sizes) or not self.eps > 0:
             raise ModelError(f"{source}: every size must be a positive whole number")
-        if self.heads % self.kv_heads or self.kv_heads % groups or self.hidden % (2 * self.heads) or self.hidden % groups or self.times < 4:
-            raise ModelError(f"{source}: {self.hidden} wide with {self.heads}/{self.kv_heads} heads does not fall into six groups")
+        if (
+            self.heads % self.kv_heads
+            or self.kv_heads % groups
+            or self.hidden % (2 * self.heads)
+            or self.hidden % groups
+            or self.times < 4
+        ):
+            shape = f"{self.hidden} wide with {self.heads}/{self.kv_heads} heads"
+            raise ModelError(f"{source}: {shape} does not fall into six groups")
         if self.numerics not in ("exact", "rounded"):
             raise ModelError(f"{source}: numerics is {self.numerics!r}; it can be exact or rounded")
         return self

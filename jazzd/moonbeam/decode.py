@@ -1,8 +1,9 @@
 """Playing the model note by note: one documented state, one compiled step.
 
-The last row is always *pending*: it is in `rows`, but its keys and values are not in the cache yet. So a step is the trunk
-over the pending row and the six sub-tokens of the next one, and going back n rows is subtracting n from the length: the
-row that then is last will be run again, and whatever the cache holds beyond it is never looked at.
+The last row is always *pending*: it is in `rows`, but its keys and values are not in the cache yet. So a step
+is the trunk over the pending row and the six sub-tokens of the next one, and going back n rows is subtracting
+n from the length: the row that then is last will be run again, and whatever the cache holds beyond it is
+never looked at.
 """
 
 import dataclasses
@@ -39,7 +40,6 @@ DENSITY_SLOPE = 1.5
 """How steeply the density knob weighs timeshifts: chances go with (1 + ticks) ** -(slope * density)."""
 
 
-@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class State:
     """A piece in the making."""
@@ -54,10 +54,9 @@ class State:
     """Seed of the piece. A note's randomness hangs on it and on its place, so a rollback changes no dice."""
 
 
-@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Controls:
-    """What bends the next note. The defaults constrain nothing but the special values, which are never drawn."""
+    """What bends the next note. By default nothing does; special values are never drawn."""
 
     temperature: float = 1.0
     """0: the likeliest value of each sub-token."""
@@ -77,21 +76,28 @@ class Controls:
     weights: Float[np.ndarray, "12"] | tuple[float, ...] = (1.0,) * 12
     """Factors of the pitch classes' chances, C first; 0 forbids."""
 
-    def packed(self) -> "Controls":
-        """As arrays of fixed types, fit for a compiled step; weights that forbid the whole range are dropped."""
+    def packed(self) -> "Packed":
+        """As arrays fit for a compiled step; weights that forbid the whole range are dropped."""
         weights = np.asarray(self.weights, np.float32)
         pitches = np.arange(self.low, self.high + 1)
         if not weights[pitches % 12].any():
             weights = np.ones(12, np.float32)
-        numbers = {name: np.int32(getattr(self, name)) for name in ("audible", "program", "low", "high", "floor", "latest")}
-        scales = {name: np.float32(getattr(self, name)) for name in ("temperature", "top_p", "density")}
-        return Controls(**numbers, **scales, weights=weights)  # type: ignore[arg-type]  # arrays stand for numbers
+        whole = {
+            name: np.int32(getattr(self, name)) for name in ("program", "low", "high", "floor", "latest")
+        }
+        real = {name: np.float32(getattr(self, name)) for name in ("temperature", "top_p", "density")}
+        return {**whole, **real, "audible": np.bool_(self.audible), "weights": weights}
+
+
+Packed = dict[str, Any]
+"""The controls by name, as arrays."""
 
 
 class Decoder:
     """A model compiled for playing one piece at a time, up to `capacity` rows.
 
-    Compiles everything at construction, through the compile cache in the user's cache folder: nothing compiles while music plays.
+    Compiles everything at construction, through the compile cache in the user's cache folder: nothing
+    compiles while music plays.
     """
 
     def __init__(self, model: Moonbeam, capacity: int = 512, styles: lora.Stack | None = None) -> None:
@@ -107,26 +113,29 @@ class Decoder:
         """Run every compiled shape once: the first run of each allocates what it needs."""
         state = self.begin(0)
         for k in BUCKETS:
-            state = self.prefill(state, np.zeros((k, len(FIELDS)), np.int64))
+            state = self.rollback(self.prefill(state, np.zeros((k, len(FIELDS)), np.int64)), k)
         self.step(state, Controls())
 
     def _compiled(self, function: Callable[..., Any], argument: Any) -> Any:
         """The function of a state's parts, compiled; the cache and the rows are donated: updated in place."""
-        empty = jax.eval_shape(lambda: self._empty(jnp.zeros(2, jnp.uint32)))
+        cache, rows = jax.eval_shape(self._empty)
+        key = jax.ShapeDtypeStruct((2,), jnp.uint32)
         jitted = jax.jit(function, donate_argnums=(1, 2))
-        return jitted.lower(
-            self._params, empty.cache, empty.rows, np.int32(1), empty.key, argument, self.styles
-        ).compile()
+        return jitted.lower(self._params, cache, rows, np.int32(1), key, argument, self.styles).compile()
 
-    def _empty(self, key: UInt32[Array, "2"]) -> State:
+    def _empty(self) -> tuple[Any, Any]:
+        """A cache of zeros, and rows of nothing but SOS."""
         config, slots = self.config, self.capacity + BUCKETS[-1]
         shape = (1, slots, config.kv_heads, config.head)
-        cache = tuple((jnp.zeros(shape, self._dtype), jnp.zeros(shape, self._dtype)) for _ in range(config.layers))
-        return State(cache, jnp.full((slots, len(FIELDS)), SOS, jnp.int32), np.int32(1), key)
+        cache = tuple(
+            (jnp.zeros(shape, self._dtype), jnp.zeros(shape, self._dtype)) for _ in range(config.layers)
+        )
+        return cache, jnp.full((slots, len(FIELDS)), SOS, jnp.int32)
 
     def begin(self, seed: int) -> State:
         """A piece that holds the SOS row only."""
-        return self._empty(jnp.array([seed >> 32 & 0xFFFFFFFF, seed & 0xFFFFFFFF], jnp.uint32))
+        key = jnp.array([seed >> 32 & 0xFFFFFFFF, seed & 0xFFFFFFFF], jnp.uint32)
+        return State(*self._empty(), np.int32(1), key)
 
     def prefill(self, state: State, rows: Int[np.ndarray, "N 6"]) -> State:
         """The state after these note rows, onsets in ticks of the window. The given state is used up.
@@ -134,7 +143,9 @@ class Decoder:
         Raises ModelError when they do not fit the window.
         """
         if state.length + len(rows) > self.capacity:
-            raise ModelError(f"{state.length} rows and {len(rows)} more do not fit a window of {self.capacity}")
+            raise ModelError(
+                f"{state.length} rows and {len(rows)} more do not fit a window of {self.capacity}"
+            )
         for start in range(0, len(rows), BUCKETS[-1]):
             part = rows[start : start + BUCKETS[-1]]
             bucket = next(k for k in BUCKETS if k >= len(part))
@@ -166,7 +177,7 @@ class Decoder:
         buffer: Int[Array, "S 6"],
         length: Int[Array, ""],
         key: UInt32[Array, "2"],
-        rows: Int[Array, "K 6"],
+        rows: Int[Array, "R 6"],
         styles: lora.Stack | None,
     ) -> tuple[tuple[Cache, ...], Int[Array, "S 6"]]:
         model: Moonbeam = nnx.merge(self._graph, params)
@@ -181,7 +192,7 @@ class Decoder:
         buffer: Int[Array, "S 6"],
         length: Int[Array, ""],
         key: UInt32[Array, "2"],
-        controls: Controls,
+        controls: Packed,
         styles: lora.Stack | None,
     ) -> tuple[tuple[Cache, ...], Int[Array, "S 6"], Int[Array, "6"]]:
         model: Moonbeam = nnx.merge(self._graph, params)
@@ -212,11 +223,16 @@ def _run(
 
 
 def _spelled(
-    model: Moonbeam, summary: Float[Array, "D"], onset: Int[Array, ""], controls: Controls, dice: UInt32[Array, "6 2"]
+    model: Moonbeam,
+    summary: Float[Array, "D"],
+    onset: Int[Array, ""],
+    controls: Packed,
+    dice: UInt32[Array, "6 2"],
 ) -> Int[Array, "6"]:
     """The six values of a note, each drawn knowing those before it; timeshift in place of the onset."""
     vocabulary = model.config.vocabulary
-    hidden, previous, values = model.decoder.start(summary), jnp.zeros((), jnp.int32), []
+    hidden, previous = model.decoder.start(summary), jnp.zeros((), jnp.int32)
+    values: list[Array] = []
     for f, (offset, size) in enumerate(zip(vocabulary.offsets, vocabulary.sizes, strict=True)):
         output, hidden = model.decoder.step(previous, hidden)
         logits = model.decoder.field_logits(output, offset, size)
@@ -228,40 +244,40 @@ def _spelled(
 
 
 def _constrained(
-    field: int, logits: Float[Array, "W"], onset: Int[Array, ""], values: list[Array], controls: Controls
+    field: int, logits: Float[Array, "W"], onset: Int[Array, ""], values: list[Array], controls: Packed
 ) -> tuple[Float[Array, "W"], Bool[Array, "W"]]:
     """The field's logits as the controls weigh them, and which values may be drawn."""
     value = jnp.arange(logits.shape[-1])
     allowed = value < len(value) - 2
-    weights = jnp.asarray(controls.weights)
+    weights = jnp.asarray(controls["weights"])
     if field == ONSET:
-        logits = logits - DENSITY_SLOPE * controls.density * jnp.log1p(value.astype(jnp.float32))
-        within = allowed & (onset + value >= controls.floor) & (onset + value <= controls.latest)
+        logits = logits - DENSITY_SLOPE * controls["density"] * jnp.log1p(value.astype(jnp.float32))
+        within = allowed & (onset + value >= controls["floor"]) & (onset + value <= controls["latest"])
         allowed = jnp.where(within.any(), within, allowed)
     elif field in (DURATION, VELOCITY):
-        allowed &= value >= controls.audible
+        allowed &= (value > 0) | ~controls["audible"]
     elif field == OCTAVE:
         pitches = jnp.arange(OCTAVES * 12).reshape(OCTAVES, 12)
-        in_range = (pitches >= controls.low) & (pitches <= controls.high) & (weights > 0)
+        in_range = (pitches >= controls["low"]) & (pitches <= controls["high"]) & (weights > 0)
         allowed &= jnp.pad(in_range.any(axis=1), (0, len(value) - OCTAVES))
     elif field == PITCH_CLASS:
         pitch = values[OCTAVE] * 12 + value
         wide = jnp.pad(weights, (0, len(value) - 12))
-        allowed &= (pitch >= controls.low) & (pitch <= controls.high) & (wide > 0)
+        allowed &= (pitch >= controls["low"]) & (pitch <= controls["high"]) & (wide > 0)
         logits = logits + jnp.log(jnp.where(wide > 0, wide, 1.0))
     elif field == INSTRUMENT:
-        allowed &= (controls.program < 0) | (value == controls.program)
+        allowed &= (controls["program"] < 0) | (value == controls["program"])
     return logits, allowed
 
 
 def draw(
-    logits: Float[Array, "W"], allowed: Bool[Array, "W"], controls: Controls, die: UInt32[Array, "2"]
+    logits: Float[Array, "W"], allowed: Bool[Array, "W"], controls: Packed, die: UInt32[Array, "2"]
 ) -> Int[Array, ""]:
     """One of the allowed values: by the nucleus rule, or the likeliest at temperature 0."""
     best = jnp.argmax(jnp.where(allowed, logits, -jnp.inf))
-    chances = nucleus(logits, allowed, controls.temperature, controls.top_p)
+    chances = nucleus(logits, allowed, controls["temperature"], controls["top_p"])
     drawn = jax.random.categorical(die, jnp.log(chances))
-    return jnp.where(controls.temperature > 0, drawn, best).astype(jnp.int32)
+    return jnp.where(controls["temperature"] > 0, drawn, best).astype(jnp.int32)
 
 
 def nucleus(
@@ -270,10 +286,10 @@ def nucleus(
     temperature: float | Float[Array, ""],
     top_p: float | Float[Array, ""],
 ) -> Float[Array, "W"]:
-    """Chances of each value: the smallest set of the likeliest whose mass passes `top_p`, cut to the allowed ones.
+    """Chances of each value: of the smallest likeliest set whose mass passes `top_p`, the allowed ones.
 
-    The reference (SPEC section 9) draws until a value is allowed, which comes to this, and spins when the nucleus
-    holds none; here the allowed values then share their own mass.
+    The reference (SPEC section 9) draws until a value is allowed, which comes to this, and spins when the
+    nucleus holds none; here the allowed values then share their own mass.
     """
     scaled = logits / jnp.maximum(temperature, 1e-4)
     mass = jax.nn.softmax(scaled)
@@ -289,7 +305,9 @@ def use_compile_cache() -> None:
 
     The folder holds code that will run, so it is the user's own: never a shared one.
     """
-    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(platformdirs.user_cache_path("jazzd") / "compiled")
+    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(
+        platformdirs.user_cache_path("jazzd") / "compiled"
+    )
     os.makedirs(folder, mode=0o700, exist_ok=True)
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -1,12 +1,12 @@
-"""Low-rank style adapters: `y = W x + sum_s w_s B_s A_s x`, every resident style in one stack (DESIGN 1.3)."""
+"""Low-rank style adapters: `y = W x + sum_s w_s B_s A_s x`, every style in one stack (DESIGN 1.3)."""
 
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -17,12 +17,12 @@ from jazzd.errors import StyleError
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")
-_FACTOR = re.compile(r"base_model\.model\.model\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+_proj)\.lora_([AB])\.weight")
+_FACTOR = re.compile(
+    r"base_model\.model\.model\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+_proj)\.lora_([AB])\.weight"
+)
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Pair:
+class Pair(NamedTuple):
     """The two factors of S adapters for one projection. The scaling alpha/r is folded into `up`."""
 
     down: Float[Array, "S D R"]
@@ -33,9 +33,7 @@ Layer = dict[str, Pair]
 """Target name -> its adapters; targets that no style touches are absent."""
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Stack:
+class Stack(NamedTuple):
     """The resident styles: their mixing weights and, per layer, their factors."""
 
     weights: Float[Array, "S"]
@@ -57,7 +55,10 @@ class Adapter:
 
 
 def read_peft(folder: Path) -> Adapter:
-    """The adapter in a folder that PEFT wrote. Raises StyleError when it is none, or touches more than the projections."""
+    """The adapter in a folder that PEFT wrote.
+
+    Raises StyleError when it is none, or touches more than the projections.
+    """
     try:
         config = json.loads((folder / "adapter_config.json").read_text())
         tensors = load_file(folder / "adapter_model.safetensors")

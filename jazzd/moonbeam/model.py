@@ -1,11 +1,12 @@
 """Moonbeam: rows of six integers in, a distribution over the next note out (SPEC sections 3 to 6).
 
-Einsum letters: B batch, T time, S cache slots, N query heads, K kv heads, G query heads a kv head, H head width,
-D model width, V output ids. Nothing here knows a checkpoint's names: see `weights.py`.
+Einsum letters: B batch, T time, S cache slots, N query heads, K kv heads, G query heads a kv head, H head
+width, D model width, V output ids. Nothing here knows a checkpoint's names: see `weights.py`.
 """
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
@@ -14,9 +15,11 @@ from jazzd.moonbeam.config import Config
 from jazzd.moonbeam.tokens import DURATION, EOS, FIELDS, INSTRUMENT, OCTAVE, ONSET, PITCH_CLASS, SOS, VELOCITY
 
 POSITIONS = (ONSET, DURATION, OCTAVE, PITCH_CLASS, ONSET, VELOCITY)
-"""The column that rotates each of the six groups of heads: the instrument group turns by the onset once more."""
+"""The column that rotates each of the six groups of heads: the instrument's turns by the onset too."""
 EOS_POSITION = 2**15
 INIT = nnx.initializers.normal(0.02)
+FORBIDDEN = float(np.finfo(np.float32).min)
+"""Score of a row that must not be looked at."""
 
 Cache = tuple[Float[Array, "B S K H"], Float[Array, "B S K H"]]
 """A layer's rotated keys and its values."""
@@ -52,7 +55,9 @@ class Embedding(nnx.Module):
 
     def __init__(self, config: Config, rngs: nnx.Rngs) -> None:
         self.fields = nnx.List([FieldEmbedding(f.base, config, rngs) for f in FIELDS if f.base is not None])
-        self.instrument = nnx.Embed(FIELDS[INSTRUMENT].size or 0, config.embedding, embedding_init=INIT, rngs=rngs)
+        self.instrument = nnx.Embed(
+            FIELDS[INSTRUMENT].size or 0, config.embedding, embedding_init=INIT, rngs=rngs
+        )
         self.special = nnx.Embed(2, config.hidden, embedding_init=INIT, rngs=rngs)
         self.inner = nnx.Linear(config.hidden, config.hidden // 2, kernel_init=INIT, rngs=rngs)
         self.outer = nnx.Linear(config.hidden // 2, config.hidden, kernel_init=INIT, rngs=rngs)
@@ -61,7 +66,7 @@ class Embedding(nnx.Module):
         return self.outer(nnx.relu(self.inner(self.concatenated(rows))))
 
     def concatenated(self, rows: Int[Array, "B T 6"]) -> Float[Array, "B T D"]:
-        """The six embeddings side by side; SOS and EOS rows, known by their onset alone, have one of their own."""
+        """The six embeddings side by side; SOS and EOS rows, told by their onset, have one of their own."""
         onset = rows[..., ONSET, None]
         notes = jnp.where(onset < 0, 0, rows)
         numbers = [column for column in range(len(FIELDS)) if column != INSTRUMENT]
@@ -91,7 +96,11 @@ class Projection(nnx.Module):
         self.kernel = nnx.Param(INIT(rngs.params(), (inputs, outputs)))
 
     def __call__(
-        self, x: Float[Array, "*any D"], name: str = "", layer: lora.Layer | None = None, mix: Array | None = None
+        self,
+        x: Float[Array, "*any D"],
+        name: str = "",
+        layer: lora.Layer | None = None,
+        mix: Array | None = None,
     ) -> Float[Array, "*any F"]:
         y = x @ self.kernel[...]
         if layer is None or mix is None or name not in layer:
@@ -124,13 +133,13 @@ class Attention(nnx.Module):
         q = _turned(self._heads(self.q_proj(x, "q_proj", layer, mix)), rotation)
         k = _turned(self._heads(self.k_proj(x, "k_proj", layer, mix)), rotation)
         v = self._heads(self.v_proj(x, "v_proj", layer, mix))
-        if cache is not None:
+        if cache is not None and slot is not None:
             k = jax.lax.dynamic_update_slice_in_dim(cache[0], k, slot, axis=1)
             v = jax.lax.dynamic_update_slice_in_dim(cache[1], v, slot, axis=1)
         kv_heads = k.shape[2]
         q = q.reshape(*q.shape[:2], kv_heads, -1, self.head)
         scores = jnp.einsum("btkgh,bskh->bkgts", q, k).astype(jnp.float32) / self.head**0.5
-        scores = jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min)
+        scores = jnp.where(mask[:, None, None], scores, FORBIDDEN)
         mixed = jnp.einsum("bkgts,bskh->btkgh", jax.nn.softmax(scores, axis=-1).astype(v.dtype), v)
         return self.o_proj(mixed.reshape(*x.shape[:2], -1), "o_proj", layer, mix), (k, v)
 
@@ -189,7 +198,7 @@ class GruLayer(nnx.Module):
     def __call__(self, x: Float[Array, "*any D"], h: Float[Array, "*any D"]) -> Float[Array, "*any D"]:
         return self.gated(x @ self.input_kernel[...] + self.input_bias[...], h)
 
-    def gated(self, projected: Float[Array, "*any 3D"], h: Float[Array, "*any D"]) -> Float[Array, "*any D"]:
+    def gated(self, projected: Float[Array, "*any G"], h: Float[Array, "*any D"]) -> Float[Array, "*any D"]:
         """The next hidden state, from an input already projected."""
         from_input = jnp.split(projected, 3, axis=-1)
         from_hidden = jnp.split(h @ self.hidden_kernel[...] + self.hidden_bias[...], 3, axis=-1)
@@ -225,7 +234,9 @@ class NoteDecoder(nnx.Module):
             new.append(x)
         return x, tuple(new)
 
-    def outputs(self, summary: Float[Array, "*any D"], inputs: Int[Array, "*any 6"]) -> Float[Array, "*any 6 D"]:
+    def outputs(
+        self, summary: Float[Array, "*any D"], inputs: Int[Array, "*any 6"]
+    ) -> Float[Array, "*any 6 D"]:
         """The top layer's six outputs under teacher forcing: `inputs` are id 0 and the first five labels."""
         sequence = jnp.moveaxis(self.embedding(inputs), -2, 0)
         for layer in self.layers:
@@ -309,7 +320,7 @@ def token_nll(
     mask: Bool[Array, "B T T"],
     styles: lora.Stack | None = None,
 ) -> Float[Array, "B T-1 6"]:
-    """Teacher-forced nats of each sub-token of the rows after the first, over the whole vocabulary (SPEC section 7)."""
+    """Teacher-forced nats of the rows' sub-tokens from the second row on, over all ids (SPEC section 7)."""
     summaries, _ = model(rows[:, :-1], mask[:, :-1, :-1], styles=styles)
     logits = model.decoder.logits(model.decoder.outputs(summaries, labels[:, 1:, :-1]))
     target = jnp.take_along_axis(logits, labels[:, 1:, 1:, None], axis=-1)[..., 0]

@@ -16,7 +16,10 @@ Dtype = Literal["auto", "float32", "bfloat16"]
 
 
 def load(
-    base: str = "builtin", dtype: Dtype | None = None, numerics: Numerics | None = None, device: Device = "auto"
+    base: str = "builtin",
+    dtype: Dtype | None = None,
+    numerics: Numerics | None = None,
+    device: Device = "auto",
 ) -> tuple[weights.Base, decode.Decoder]:
     """The base in a folder, or `builtin`, with its decoder compiled. Raises ModelError."""
     choose(device)
@@ -30,7 +33,9 @@ def choose(device: Device) -> None:
     if device == "cpu":
         jax.config.update("jax_platforms", "cpu")
     elif device == "cuda" and jax.default_backend() != "gpu":
-        raise ModelError("JAX finds no CUDA device; install jazzd[cuda12] or jazzd[cuda13], or set engine.device to cpu")
+        raise ModelError(
+            "JAX finds no CUDA device; install jazzd[cuda12] or jazzd[cuda13], or set engine.device to cpu"
+        )
 
 
 def element_type(dtype: Dtype | None) -> jnp.dtype:

@@ -1,11 +1,11 @@
 """Moonbeam's notation: a piece is rows of six integers, in 10 ms ticks (SPEC section 2).
 
-One table, `FIELDS`, says what a row holds; vocabulary sizes, label offsets and the special values derive from it.
-On the input side a row carries its absolute onset, on the output side the timeshift since the row before.
+One table, `FIELDS`, says what a row holds; vocabulary sizes, label offsets and the special values derive from
+it. On the input side a row carries its absolute onset, on the output side the timeshift since the row before.
 """
 
 import collections
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,8 +32,9 @@ Rows = Int[np.ndarray, "N 6"]
 class Field:
     """One of the six sub-tokens of a note.
 
-    `size` counts its output values, the last two of which stand for SOS and EOS; None means that the size belongs
-    to the model (times). `base` is the base of its sinusoids and its RoPE theta, None for the looked-up instrument.
+    `size` counts its output values, the last two of which stand for SOS and EOS; None means that the size
+    belongs to the model (times). `base` is the base of its sinusoids and its RoPE theta, None for the
+    looked-up instrument.
     """
 
     name: str
@@ -93,7 +94,9 @@ class Vocabulary:
         for special, from_end in ((SOS, 2), (EOS, 1)):
             values[rows[:, ONSET] == special] = np.array(self.sizes) - from_end
         if note.any() and (values[note, :2].max() > self.longest or values[note, 0].min() < 0):
-            raise MidiError(f"a rest or a note is longer than {self.longest / TICKS_PER_SECOND} s; split the piece there")
+            raise MidiError(
+                f"a rest or a note is longer than {self.longest / TICKS_PER_SECOND} s; split the piece there"
+            )
         return np.concatenate([np.zeros((len(rows), 1), rows.dtype), values + np.array(self.offsets)], axis=1)
 
 
@@ -103,7 +106,7 @@ def framed(rows: Int[np.ndarray, "N 6"]) -> Int[np.ndarray, "N+2 6"]:
 
 
 def too_long(rows: Int[np.ndarray, "N 6"], longest: int) -> tuple[bool, bool]:
-    """Whether a timeshift, and whether a duration exceeds `longest` ticks: the reference drops such files (SPEC 2.2)."""
+    """Whether a timeshift and whether a duration exceeds `longest`: the reference's filter (SPEC 2.2)."""
     return bool((timeshifts(rows) > longest).any()), bool((rows[:, DURATION] > longest).any())
 
 
@@ -125,7 +128,9 @@ def read_midi(path: Path) -> mido.MidiFile:
     except FileNotFoundError:
         raise MidiError(f"{path}: no such file") from None
     except Exception as error:  # mido raises whatever its parser trips over
-        raise MidiError(f"{path} is not a MIDI file that can be read ({error or type(error).__name__})") from None
+        raise MidiError(
+            f"{path} is not a MIDI file that can be read ({error or type(error).__name__})"
+        ) from None
 
 
 def encode(midi: mido.MidiFile) -> Rows:
@@ -144,7 +149,9 @@ def encode(midi: mido.MidiFile) -> Rows:
             if message.type == "note_on" and message.velocity > 0:
                 sounding.append((len(rows), seconds))
                 octave, pitch_class = divmod(message.note, 12)
-                rows.append([_ticks(seconds), OPEN_NOTE_TICKS, octave, pitch_class, instrument, message.velocity])
+                rows.append(
+                    [_ticks(seconds), OPEN_NOTE_TICKS, octave, pitch_class, instrument, message.velocity]
+                )
             elif sounding:
                 row, began = sounding.popleft()
                 rows[row][DURATION] = _ticks(seconds - began) or 1
@@ -157,9 +164,13 @@ def timed(midi: mido.MidiFile) -> Iterator[tuple[float, mido.Message]]:
     The sum is kept in this order of float64 operations: a tick's rounding hangs on it in exact ties.
     """
     if midi.type == 2:
-        raise MidiError(f"{midi.filename or 'the file'} holds separate sequences (MIDI type 2); export it as type 1")
+        raise MidiError(
+            f"{midi.filename or 'the file'} holds separate sequences (MIDI type 2); export it as type 1"
+        )
     if midi.ticks_per_beat <= 0:
-        raise MidiError(f"{midi.filename or 'the file'} counts time in SMPTE frames; export it with ticks per beat")
+        raise MidiError(
+            f"{midi.filename or 'the file'} counts time in SMPTE frames; export it with ticks per beat"
+        )
     tempo, seconds = 500000, 0.0
     for message in mido.merge_tracks(midi.tracks):
         if message.time > 0:
@@ -190,13 +201,15 @@ def decode(rows: Int[np.ndarray, "N 6"]) -> mido.MidiFile:
     return midi
 
 
-def _events(rows: Iterable[Iterable[int]]) -> dict[int, dict[tuple[int, int], list[tuple[int, int]]]]:
+def _events(rows: Int[np.ndarray, "N 6"]) -> dict[int, dict[tuple[int, int], list[tuple[int, int]]]]:
     """Per instrument, in order of appearance: (tick, 0 on or 1 off) -> its (note, velocity)s."""
     events: dict[int, dict[tuple[int, int], list[tuple[int, int]]]] = {}
     for row in rows:
         onset, duration, octave, pitch_class, instrument, velocity = map(int, row)
         note = 12 * octave + pitch_class
-        if min(onset, duration) < 0 or not (0 <= note < 128 and 0 <= instrument <= DRUMS and 0 <= velocity < 128):
+        if min(onset, duration) < 0 or not (
+            0 <= note < 128 and 0 <= instrument <= DRUMS and 0 <= velocity < 128
+        ):
             raise MidiError(f"the row {[*map(int, row)]} is not a note")
         track = events.setdefault(instrument, collections.defaultdict(list))
         track[onset, 0].append((note, velocity))
@@ -204,10 +217,10 @@ def _events(rows: Iterable[Iterable[int]]) -> dict[int, dict[tuple[int, int], li
     return events
 
 
-def _channels(rows: Iterable[Iterable[int]]) -> list[int]:
+def _channels(rows: Int[np.ndarray, "N 6"]) -> list[int]:
     """A channel per instrument in order of appearance: counting up without the drums', which drums use."""
     channels, counter = [], 0
-    for instrument in dict.fromkeys(int(list(row)[INSTRUMENT]) for row in rows):
+    for instrument in dict.fromkeys(rows[:, INSTRUMENT].tolist()):
         if counter == DRUM_CHANNEL:
             counter += 1
         channels.append(DRUM_CHANNEL if instrument == DRUMS else counter)

@@ -66,7 +66,10 @@ def _entries(config: Config) -> Iterator[tuple[str, Entry]]:
     for i, name in enumerate(("onset", "dur", "octave", "pitch", "velocity")):
         field = ("embedding", "fields", i)
         yield f"model.{name}_embedding.translation_bias", Entry((*field, "bias"))
-        yield f"model.{name}_embedding.linear_fme.weight", Entry((*field, "linear", "kernel"), transposed=True)
+        yield (
+            f"model.{name}_embedding.linear_fme.weight",
+            Entry((*field, "linear", "kernel"), transposed=True),
+        )
         yield f"model.{name}_embedding.linear_fme.bias", Entry((*field, "linear", "bias"))
     yield "model.instrument_embedding.embedding.weight", Entry(("embedding", "instrument", "embedding"))
     yield "model.supplementary_embedding.weight", Entry(("embedding", "special", "embedding"))
@@ -78,7 +81,10 @@ def _entries(config: Config) -> Iterator[tuple[str, Entry]]:
         yield there + "input_layernorm.weight", Entry((*block, "attention_norm", "scale"))
         yield there + "post_attention_layernorm.weight", Entry((*block, "mlp_norm", "scale"))
         for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
-            yield f"{there}self_attn.{name}.weight", Entry((*block, "attention", name, "kernel"), transposed=True)
+            yield (
+                f"{there}self_attn.{name}.weight",
+                Entry((*block, "attention", name, "kernel"), transposed=True),
+            )
         for name in ("gate_proj", "up_proj", "down_proj"):
             yield f"{there}mlp.{name}.weight", Entry((*block, "mlp", name, "kernel"), transposed=True)
     yield "model.norm.weight", Entry(("norm", "scale"))
@@ -97,7 +103,7 @@ def _entries(config: Config) -> Iterator[tuple[str, Entry]]:
 def from_tensors(
     config: Config, tensors: Mapping[str, np.ndarray], source: object, dtype: jnp.dtype | type = jnp.float32
 ) -> Moonbeam:
-    """The model with these weights. Raises ModelError that lists every missing, extra and misshaped tensor."""
+    """The model with these weights. Raises ModelError listing every missing, extra and misshaped tensor."""
     model = nnx.eval_shape(lambda: Moonbeam(config, nnx.Rngs(0)))
     graph, state = nnx.split(model)
     wanted = dict(nnx.to_flat_state(state))
@@ -122,14 +128,14 @@ def to_tensors(model: Moonbeam) -> dict[str, np.ndarray]:
     """The weights under the reference's names."""
     flat = dict(nnx.to_flat_state(nnx.state(model, nnx.Param)))
     return {
-        name: np.ascontiguousarray(np.asarray(flat[e.path][...]).T if e.transposed else np.asarray(flat[e.path][...]))
+        name: np.ascontiguousarray(
+            np.asarray(flat[e.path][...]).T if e.transposed else np.asarray(flat[e.path][...])
+        )
         for name, e in entries(model.config).items()
     }
 
 
-def load(
-    base: str | Path, dtype: jnp.dtype | type = jnp.float32, numerics: Numerics | None = None
-) -> Base:
+def load(base: str | Path, dtype: jnp.dtype | type = jnp.float32, numerics: Numerics | None = None) -> Base:
     """The base in a folder, or the one that ships with jazzd (`builtin`). Raises ModelError."""
     folder = BUILTIN if base == "builtin" else Path(base)
     config = Config.load(folder / CONFIG)
@@ -145,8 +151,8 @@ def load(
 def convert(source: Path, target: Path, config: Path | None = None) -> str:
     """Make a base folder of a checkpoint in the published layout; returns the fingerprint.
 
-    The sizes are those in `config` (a JSON file with the reference's keys), or known from the tensors' shapes for the two
-    published models. Raises ModelError; then nothing is written.
+    The sizes are those in `config` (a JSON file with the reference's keys), or known from the tensors' shapes
+    for the two published models. Raises ModelError; then nothing is written.
     """
     tensors = checkpoint.read(source)
     sizes = Config.from_reference(config) if config else _published(tensors, source)
@@ -166,7 +172,7 @@ def _published(tensors: Mapping[str, np.ndarray], source: Path) -> Config:
 
 
 def save(folder: Path, config: Config, tensors: Mapping[str, np.ndarray]) -> str:
-    """Write a base folder, the weights under their final name only when they are whole; returns the fingerprint."""
+    """Write a base folder, the weights' file only as a whole; returns the fingerprint."""
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f".{WEIGHTS}.{os.getpid()}"
     try:

@@ -28,6 +28,7 @@ _FADE = {  # the knob (0..1) leaves such a tone alone up to the first figure, an
     "outside": (0.0, 0.85),
     "avoid": (0.2, 0.95),
     "colour": (0.55, 1.0),
+    "tension": (0.75, 1.0),
 }
 
 
@@ -42,6 +43,12 @@ def scale(chord: Chord) -> frozenset[int]:
 
 
 @cache
+def core(chord: Chord) -> frozenset[int]:
+    """The tones that anybody would call the chord's: its triad, its sixth or seventh, and its bass."""
+    return frozenset((chord.root + interval) % 12 for interval in chord.intervals[:4]) | {chord.bass}
+
+
+@cache
 def avoid(chord: Chord) -> frozenset[int]:
     """The tones of the scale that grate when held: those a semitone above a chord tone."""
     dominant = {4, 10} <= set(chord.intervals)  # its flat ninth is a colour, not a mistake
@@ -52,8 +59,8 @@ def avoid(chord: Chord) -> frozenset[int]:
 def weights(chord: Chord | None, harmony: float) -> tuple[float, ...]:
     """What to multiply the chance of each pitch class (C first) by.
 
-    `harmony` goes from 0 (free) to 1 (chord tones only); on the way up tones outside the scale fall first,
-    then avoid notes, then the scale's other colours.
+    `harmony` goes from 0 (free) to 1 (core tones only); on the way up tones outside the scale fall first,
+    then avoid notes, then the scale's other colours, then the chord's own ninths and thirteenths.
     """
     if chord is None:
         return (1.0,) * 12
@@ -61,10 +68,13 @@ def weights(chord: Chord | None, harmony: float) -> tuple[float, ...]:
 
 
 def _weight(chord: Chord, pitch_class: int, harmony: float) -> float:
-    if pitch_class in chord.tones:
+    if pitch_class in core(chord):
         return 1.0
-    kind = "outside"
-    if pitch_class in scale(chord):
+    if pitch_class in chord.tones:
+        kind = "tension"
+    elif pitch_class in scale(chord):
         kind = "avoid" if pitch_class in avoid(chord) else "colour"
+    else:
+        kind = "outside"
     free, forbidden = _FADE[kind]
     return min(1.0, max(0.0, (forbidden - harmony) / (forbidden - free)))

@@ -105,9 +105,13 @@ def _bound(path: Path) -> socket.socket:
 async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: Answer) -> None:
     # A client that breaks off, dawdles or sends endless lines is hung up on.
     try:
-        while line := await asyncio.wait_for(reader.readline(), TIMEOUT_S):
-            writer.write(json.dumps(_answer(line, answer)).encode() + b"\n")
-            await asyncio.wait_for(writer.drain(), TIMEOUT_S)
+        while True:
+            async with asyncio.timeout(TIMEOUT_S):
+                line = await reader.readline()
+                if not line:
+                    break
+                writer.write(json.dumps(_answer(line, answer)).encode() + b"\n")
+                await writer.drain()
     except (OSError, ValueError):  # a time-out is an OSError, a line too long a ValueError
         pass
     finally:

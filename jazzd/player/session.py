@@ -7,7 +7,6 @@ sent, tells the engine what was struck, and the first note of the answer sounds 
 
 import itertools
 import random
-from dataclasses import dataclass
 from typing import Protocol
 
 import mido
@@ -23,6 +22,7 @@ from jazzd.player.controls import HARMONY_AT_START, Controls, Silenced, Turned
 from jazzd.player.ending import ending
 from jazzd.player.latency import Latency
 from jazzd.player.pace import Pace
+from jazzd.player.phrase import Answer, Phrase
 from jazzd.player.scheduler import LATE_S, PlannedNote, Scheduler
 from jazzd.player.timeline import Timeline
 
@@ -47,36 +47,6 @@ class EngineLink(Protocol):
     def send(self, message: protocol.Message) -> None:
         """Queues the message; what is sent while no engine is ready is lost."""
         ...
-
-
-@dataclass
-class _Answer:
-    """The first note after a chord, on its way."""
-
-    asked_at: Seconds
-    last_note_on: Seconds | None
-    """Of the chord; None if it was struck before there was an engine."""
-    note_id: int | None = None
-    """None until the engine has made it."""
-
-
-@dataclass
-class _Phrase:
-    timeline: Timeline
-    began: Seconds
-    advance_at: Seconds
-    answer: _Answer | None = None
-    notes: int = 0
-    cut_at: Seconds | None = None
-    """When its last note is chosen; None while the hands are down."""
-    end: Seconds | None = None
-    resting: bool = False
-    """Its last note is chosen, the engine makes no more."""
-
-    @property
-    def unanswered(self) -> _Answer | None:
-        """What the engine has still to make."""
-        return self.answer if self.answer and self.answer.note_id is None else None
 
 
 class Session:
@@ -110,7 +80,7 @@ class Session:
         self._pace = Pace()
         self._ready = False
         self._wanted = False  # the hands hold a chord that nobody silenced
-        self._phrase: _Phrase | None = None
+        self._phrase: Phrase | None = None
         self._timeline: Timeline | None = None  # of the last phrase; the next one may go on there
         self._quiet_since = self._now()
         self._epoch = 0
@@ -224,7 +194,7 @@ class Session:
         if phrase := self._phrase:
             self._play_on(phrase, now)
 
-    def _play_on(self, phrase: _Phrase, now: Seconds) -> None:
+    def _play_on(self, phrase: Phrase, now: Seconds) -> None:
         if phrase.end is not None and now >= phrase.end:
             if not phrase.resting:
                 self._rest(phrase, phrase.end)
@@ -295,14 +265,14 @@ class Session:
             self._log.info("phrase_started", chord=self.chord.symbol if self.chord else "")
         began, notes = (self._phrase.began, self._phrase.notes) if self._phrase else (now, 0)
         self._timeline = timeline
-        self._phrase = _Phrase(timeline, began, now, _Answer(now, last_note_on), notes)
+        self._phrase = Phrase(timeline, began, now, Answer(now, last_note_on), notes)
         length = self._pace.chord_ticks
         keys = [protocol.Key(timeline.tick(key.at), length, key.pitch, key.velocity) for key in struck]
         self._revise(self._phrase, keys=tuple(sorted(keys)))
 
     def _revise(
         self,
-        phrase: _Phrase,
+        phrase: Phrase,
         playing: bool = True,
         keys: tuple[protocol.Key, ...] = (),
         ahead_s: float = 0.0,
@@ -329,12 +299,12 @@ class Session:
         if playing:
             self._advance(phrase, now)
 
-    def _advance(self, phrase: _Phrase, now: Seconds) -> None:
+    def _advance(self, phrase: Phrase, now: Seconds) -> None:
         phrase.advance_at = Seconds(now + ADVANCE_S)
         head = phrase.timeline.tick(now)
         self._engine.send(protocol.Advance(now=head, until=head + HORIZON_TICKS))
 
-    def _catch_up(self, phrase: _Phrase, behind_s: float) -> None:
+    def _catch_up(self, phrase: Phrase, behind_s: float) -> None:
         """The engine's notes come too late to be played: it goes on from where the play head will be."""
         self._log.warning("engine_behind", behind_ms=round(1000 * behind_s, 1))
         self._pace.fell_behind(behind_s)
@@ -342,7 +312,7 @@ class Session:
 
     # How a phrase ends
 
-    def _rest(self, phrase: _Phrase, end: Seconds) -> None:
+    def _rest(self, phrase: Phrase, end: Seconds) -> None:
         """Chooses the phrase's last note among those planned; the engine makes no more."""
         planned = self._scheduler.cancel()
         numbers = phrase.timeline.take_back(planned)
@@ -352,7 +322,7 @@ class Session:
         phrase.resting = True
         self._revise(phrase, playing=False)
 
-    def _plan(self, phrase: _Phrase, note: PlannedNote, number: int) -> None:
+    def _plan(self, phrase: Phrase, note: PlannedNote, number: int) -> None:
         phrase.timeline.plan(note.note_id, number)
         self._scheduler.play(
             note.note_id, note.due, note.pitch, note.velocity, note.duration_s, note.channel, note.asap

@@ -64,15 +64,19 @@ class _Link:
     async def close(self) -> int | None:
         """Ends it; returns the child's exit code, negative for a signal."""
         self.writer.close()
-        with contextlib.suppress(OSError):  # it may have been broken already
-            await asyncio.wait_for(self.writer.wait_closed(), FAREWELL_S)
-        if self.child is None:
-            return None
         try:
-            return await asyncio.wait_for(self.child.wait(), FAREWELL_S)
+            # Not wait_for: up to Python 3.11 it can swallow a cancellation, and ours would never end.
+            async with asyncio.timeout(FAREWELL_S):
+                with contextlib.suppress(OSError):  # it was broken already
+                    await self.writer.wait_closed()
+                if self.child:
+                    await self.child.wait()
         except TimeoutError:
-            self.child.kill()
-            return await self.child.wait()
+            pass
+        finally:
+            if self.child and self.child.returncode is None:
+                self.child.kill()
+        return await self.child.wait() if self.child else None
 
 
 class Supervisor:

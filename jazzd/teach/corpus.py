@@ -28,7 +28,7 @@ class Piece:
 
     @property
     def held_out(self) -> bool:
-        """Whether the piece validates: decided by its name without take numbers, so that takes stay together."""
+        """Whether the piece validates: decided by its name without take number: takes stay together."""
         tune = re.sub(r"_\d{1,2}$", "", Path(self.name).stem)
         return int(hashlib.sha256(tune.encode()).hexdigest()[:8], 16) / 2**32 < VALIDATION_SHARE
 
@@ -43,7 +43,9 @@ class Refused:
 
 def files(folder: Path) -> list[Path]:
     """Every MIDI file below `folder`, sorted. Raises MidiError when there is none."""
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".mid", ".midi") and path.is_file())
+    found = sorted(
+        path for path in folder.rglob("*") if path.suffix.lower() in (".mid", ".midi") and path.is_file()
+    )
     if not found:
         raise MidiError(f"{folder}: no .mid or .midi file in it")
     return found
@@ -76,7 +78,9 @@ def _read_under(arguments: tuple[Path, Path]) -> Piece | Refused:
     return read(path, path.relative_to(folder).as_posix())
 
 
-def read_folder(folder: Path, step: Callable[[int, int], None] = lambda done, of: None) -> list[Piece | Refused]:
+def read_folder(
+    folder: Path, step: Callable[[int, int], None] = lambda done, of: None
+) -> list[Piece | Refused]:
     """Every file below `folder`, in name order; `step(done, of)` is told of the progress."""
     paths = files(folder)
     found: list[Piece | Refused] = []

@@ -1,6 +1,6 @@
 """Training windows: solos with their chords interleaved as a live player voices them, packed to one length.
 
-Every batch is drawn from (seed, step) alone, so that a resumed training sees what an uninterrupted one would have.
+Every batch is drawn from (seed, step) alone: a resumed training sees what an uninterrupted one would have.
 """
 
 import random
@@ -47,8 +47,8 @@ class Batch:
 class Dataset:
     """Pieces to draw windows from.
 
-    `chord_share` of the windows come from pieces with chords, however few they are; `keys` transposes them into all
-    twelve keys (the others have keys of their own).
+    `chord_share` of the windows come from pieces with chords, however few they are; `keys` transposes them
+    into all twelve keys (the others have keys of their own).
     """
 
     pieces: Sequence[Piece]
@@ -107,8 +107,8 @@ class Dataset:
 
 
 def _weights(pieces: Sequence[Piece], with_chords: bool) -> np.ndarray:
-    weights = np.array([len(piece.rows) if bool(piece.chords) == with_chords else 0 for piece in pieces], np.float64)
-    return weights / max(weights.sum(), 1)
+    sizes = [len(piece.rows) if bool(piece.chords) == with_chords else 0 for piece in pieces]
+    return np.array(sizes, np.float64) / max(sum(sizes), 1)
 
 
 def _with_special(rows: Int[np.ndarray, "_ 6"], value: int, at: int) -> Int[np.ndarray, "_ 6"]:
@@ -119,7 +119,9 @@ def _rebased(rows: Int[np.ndarray, "_ 6"]) -> Int[np.ndarray, "_ 6"]:
     """Onsets from 0 at the first note; special rows as they are."""
     note = rows[:, ONSET] >= 0
     first = rows[note, ONSET].min(initial=2**31)
-    return np.concatenate([np.where(note, rows[:, ONSET] - first, rows[:, ONSET])[:, None], rows[:, 1:]], axis=1)
+    return np.concatenate(
+        [np.where(note, rows[:, ONSET] - first, rows[:, ONSET])[:, None], rows[:, 1:]], axis=1
+    )
 
 
 def clamped(rows: Int[np.ndarray, "N 6"], vocabulary: Vocabulary) -> Int[np.ndarray, "N 6"]:
@@ -145,7 +147,7 @@ def interleaved(solo: Int[np.ndarray, "N 6"], comp: Int[np.ndarray, "C 6"]) -> I
 
 
 def comping(piece: Piece, semitones: int, rng: random.Random) -> Int[np.ndarray, "C 6"]:
-    """Rows of a human comping over the piece's chord symbols: voiced, timed and struck a little differently each time.
+    """Rows of a human comping over the piece's chords: voiced, timed and struck differently each time.
 
     The duration is what a live player's chord is thought to last when it is struck.
     """

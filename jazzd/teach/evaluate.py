@@ -26,24 +26,28 @@ Step = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Window:
-    """Rows that begin with SOS, and which of them are scored: each note once, with at least half a window before it."""
+    """Rows after SOS, and which are scored: each note once, from half a window on unless it opens."""
 
     rows: Int[np.ndarray, "L 6"]
     scored: Bool[np.ndarray, "L"]
 
 
-def evaluate(model: Moonbeam, folder: Path, with_chords: bool = True, step: Step = lambda done, of: None) -> dict[str, Any]:
+def evaluate(
+    model: Moonbeam, folder: Path, with_chords: bool = True, step: Step = lambda done, of: None
+) -> dict[str, Any]:
     """`nll_per_note`, `nll` per field and the number of `notes` over every MIDI file below `folder`.
 
-    Pieces whose markers are chord symbols are scored as solos over those chords, plainly voiced, unless `with_chords` is false.
-    A rest longer than the vocabulary reaches begins a new excerpt, a longer note counts as the longest.
-    Raises MidiError when there is no usable file.
+    Pieces whose markers are chord symbols are scored as solos over those chords, plainly voiced, unless
+    `with_chords` is false. A rest longer than the vocabulary reaches begins a new excerpt, a longer note
+    counts as the longest. Raises MidiError when there is no usable file.
     """
     pieces = [item for item in corpus.read_folder(folder) if isinstance(item, Piece)]
     if not pieces:
         raise MidiError(f"{folder}: none of its MIDI files holds a note")
     vocabulary, length = model.config.vocabulary, min(model.config.window, 1024)
-    found = [w for piece in pieces for w in windows(_rows(piece, vocabulary, with_chords), vocabulary, length)]
+    found = [
+        w for piece in pieces for w in windows(_rows(piece, vocabulary, with_chords), vocabulary, length)
+    ]
     total, notes = np.zeros(len(FIELDS)), 0
     nll = Likelihood(model)
     for start in range(0, len(found), BATCH):
@@ -55,11 +59,15 @@ def evaluate(model: Moonbeam, folder: Path, with_chords: bool = True, step: Step
             notes += int(chosen.sum())
         step(min(start + BATCH, len(found)), len(found))
     mean = total / max(notes, 1)
-    return {"nll_per_note": float(mean.sum()), "nll": dict(zip(NAMES, map(float, mean), strict=True)), "notes": notes}
+    return {
+        "nll_per_note": float(mean.sum()),
+        "nll": dict(zip(NAMES, map(float, mean), strict=True)),
+        "notes": notes,
+    }
 
 
 def score_rows(model: Moonbeam, source: Path, target: Path) -> None:
-    """Teacher-forced nats of the `rows` (B, L, 6) in an npz file, as `token_nll` (B, L-1, 6) float32 in another.
+    """Score the `rows` (B, L, 6) of an npz file: `token_nll` (B, L-1, 6) float32 in nats, in another.
 
     Raises ModelError when the file does not hold such rows, or rows that the vocabulary cannot say.
     """
@@ -69,7 +77,9 @@ def score_rows(model: Moonbeam, source: Path, target: Path) -> None:
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{source}: no npz file with an array `rows` ({error})") from None
     if rows.ndim != 3 or rows.shape[2] != len(FIELDS) or rows.shape[1] < 2 or rows.dtype.kind not in "iu":
-        raise ModelError(f"{source}: `rows` must be whole numbers of shape (B, L, 6), not {rows.dtype} {rows.shape}")
+        raise ModelError(
+            f"{source}: `rows` must be whole numbers of shape (B, L, 6), not {rows.dtype} {rows.shape}"
+        )
     if (rows[:, 0, ONSET] != SOS).any():
         raise ModelError(f"{source}: every sequence of `rows` must begin with a SOS row (-1)")
     nll = Likelihood(model)
@@ -86,12 +96,16 @@ class Likelihood:
     def __init__(self, model: Moonbeam) -> None:
         self._vocabulary = model.config.vocabulary
         graph, self._params = nnx.split(model)
-        self._nll = jax.jit(lambda p, rows, labels: token_nll(nnx.merge(graph, p), rows, labels, causal_mask(rows)))
+        self._nll = jax.jit(
+            lambda p, rows, labels: token_nll(nnx.merge(graph, p), rows, labels, causal_mask(rows))
+        )
 
     def __call__(self, rows: Int[np.ndarray, "B L 6"]) -> Float[np.ndarray, "B L-1 6"]:
         """Raises MidiError for a time beyond the vocabulary."""
         labels = np.stack([self._vocabulary.labels(sequence) for sequence in rows])
-        return np.asarray(self._nll(self._params, jnp.asarray(rows, jnp.int32), jnp.asarray(labels, jnp.int32)))
+        return np.asarray(
+            self._nll(self._params, jnp.asarray(rows, jnp.int32), jnp.asarray(labels, jnp.int32))
+        )
 
 
 def windows(rows: Int[np.ndarray, "N 6"], vocabulary: Vocabulary, length: int) -> Iterator[Window]:
@@ -101,8 +115,12 @@ def windows(rows: Int[np.ndarray, "N 6"], vocabulary: Vocabulary, length: int) -
         for start in range(0, max(1, len(part) - size // 2), size // 2):
             excerpt = part[start : start + size]
             # The first window keeps its opening rest; the others begin in mid-music.
-            excerpt = np.concatenate([excerpt[:, :1] - (excerpt[0, 0] if start else 0), excerpt[:, 1:]], axis=1)
-            scored = (np.arange(len(excerpt)) >= (size - size // 2 if start else 0)) & (excerpt[:, INSTRUMENT] != COMPING)
+            excerpt = np.concatenate(
+                [excerpt[:, :1] - (excerpt[0, 0] if start else 0), excerpt[:, 1:]], axis=1
+            )
+            scored = (np.arange(len(excerpt)) >= (size - size // 2 if start else 0)) & (
+                excerpt[:, INSTRUMENT] != COMPING
+            )
             yield Window(np.insert(excerpt, 0, SOS, axis=0), np.insert(scored, 0, False))
 
 
@@ -115,7 +133,15 @@ def _rows(piece: Piece, vocabulary: Vocabulary, with_chords: bool) -> Int[np.nda
     for (tick, symbol), end in zip(piece.chords, ends, strict=True):
         chord = chords.parse(symbol)
         for pitch in voicing.plain(chord) if chord else ():
-            comp.append([tick, min(max(end - tick, 1), vocabulary.longest), *divmod(pitch, 12), COMPING, COMPING_VELOCITY])
+            comp.append(
+                [
+                    tick,
+                    min(max(end - tick, 1), vocabulary.longest),
+                    *divmod(pitch, 12),
+                    COMPING,
+                    COMPING_VELOCITY,
+                ]
+            )
     return interleaved(piece.rows, np.array(comp, np.int64).reshape(-1, 6))
 
 

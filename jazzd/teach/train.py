@@ -1,14 +1,15 @@
 """Training every weight of a base: how the built-in one was made (`jazzd finetune --full`).
 
-A run is a folder: the corpus as read (`corpus.npz`), checkpoints, `history.jsonl`, `curve.png`, and the best weights so
-far as a base folder (`best/`). Killed at any moment, it goes on from its last checkpoint and sees the same batches.
+A run is a folder: the corpus as read (`corpus.npz`), checkpoints, `history.jsonl`, `curve.png`, and the best
+weights so far as a base folder (`best/`). Killed at any moment, it goes on from its last checkpoint and sees
+the same batches.
 """
 
 import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 import orbax.checkpoint as ocp
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 from matplotlib.figure import Figure
+from optax.contrib import MuonDimensionNumbers
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -29,7 +32,6 @@ from jazzd.errors import MidiError
 from jazzd.moonbeam import weights
 from jazzd.moonbeam.config import Config
 from jazzd.moonbeam.model import Moonbeam, packed_mask
-from jazzd.moonbeam.tokens import FIELDS
 from jazzd.teach import corpus
 from jazzd.teach.dataset import Batch, Dataset
 
@@ -46,14 +48,14 @@ class Recipe:
     steps: int = 3000
     batch_size: int = 8
     length: int = 256
-    learning_rate: float = 1e-3
-    warmup_steps: int = 200
+    learning_rate: float = 2e-3
+    warmup_steps: int = 100
     decay_share: float = 0.4
     """The last part of the steps, in which the learning rate falls to nothing."""
     weight_decay: float = 0.05
     clip: float = 1.0
     chord_share: float = 0.35
-    validate_every: int = 200
+    validate_every: int = 100
     validation_batches: int = 8
     seed: int = 0
 
@@ -69,12 +71,16 @@ def train_base(
         raise MidiError(f"{run} holds an earlier run; go on with --resume, or choose another --out")
     run.mkdir(parents=True, exist_ok=True)
     pieces = _pieces(midi, run / "corpus.npz", console)
-    taught = Dataset([p for p in pieces if not p.held_out], config.vocabulary, recipe.length, recipe.chord_share, True)
+    taught = Dataset(
+        [p for p in pieces if not p.held_out], config.vocabulary, recipe.length, recipe.chord_share, True
+    )
     held_out = [piece for piece in pieces if piece.held_out]
     (run / "recipe.json").write_text(json.dumps(dataclasses.asdict(recipe), indent=1) + "\n")
     trainer = Trainer(config, recipe)
     validation = {
-        kind: Dataset([p for p in held_out if bool(p.chords) == (kind == "chords")], config.vocabulary, 256, 0.5, False)
+        kind: Dataset(
+            [p for p in held_out if bool(p.chords) == (kind == "chords")], config.vocabulary, 256, 0.5, False
+        )
         for kind in KINDS
     }
     with ocp.CheckpointManager(
@@ -140,7 +146,7 @@ def _prefetched(taught: Dataset, recipe: Recipe, step: int) -> Iterator[Batch]:
 
 
 class Trainer:
-    """The weights in training, their optimizer, and the compiled step; a batch is spread over all local devices."""
+    """The weights in training, their optimizer, and the compiled step, spread over all local devices."""
 
     def __init__(self, config: Config, recipe: Recipe) -> None:
         self.config, self.recipe = config, recipe
@@ -151,7 +157,14 @@ class Trainer:
         self._graph, self._params = nnx.split(Moonbeam(config, nnx.Rngs(recipe.seed)), nnx.Param)
         self._optimizer = optax.chain(
             optax.clip_by_global_norm(recipe.clip),
-            optax.adamw(self._schedule(), b2=0.98, weight_decay=recipe.weight_decay, mask=_decayed),
+            optax.contrib.muon(
+                self._schedule(),
+                weight_decay=recipe.weight_decay,
+                adam_b2=0.98,
+                # Update sizes as Adam's, so that both parts share one learning rate (arXiv 2502.16982).
+                consistent_rms=0.2,
+                muon_weight_dimension_numbers=_orthogonalized,
+            ),
         )
         self._params = jax.device_put(self._params, self._whole)
         self._moments = jax.device_put(self._optimizer.init(self._params), self._whole)
@@ -179,11 +192,16 @@ class Trainer:
 
     def restore(self, state: dict[str, Any]) -> None:
         nnx.replace_by_pure_dict(self._params, jax.device_put(state["params"], self._whole))
-        self._moments = jax.tree.unflatten(jax.tree.structure(self._moments), jax.device_put(state["moments"], self._whole))
+        self._moments = jax.tree.unflatten(
+            jax.tree.structure(self._moments), jax.device_put(state["moments"], self._whole)
+        )
 
     def step(self, batch: Batch) -> Float[Array, ""]:
         """One update; returns the nats per note before it."""
-        self._params, self._moments, loss = self._update(self._params, self._moments, *self._on_devices(batch))
+        loss: Float[Array, ""]
+        self._params, self._moments, loss = self._update(
+            self._params, self._moments, *self._on_devices(batch)
+        )
         return loss
 
     def validate(self, data: Dataset) -> float:
@@ -223,13 +241,16 @@ class Trainer:
 
 
 def field_nll(
-    model: Moonbeam, summaries: Float[Array, "B T D"], labels: Int[Array, "B T 7"], counted: Float[Array, "B T"]
+    model: Moonbeam,
+    summaries: Float[Array, "B T D"],
+    labels: Int[Array, "B T 7"],
+    counted: Float[Array, "B T"],
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Summed nats of the counted rows over the whole vocabulary, and the count.
 
-    -log p(id) = -log p(id | field) - log p(field): the first part is computed for every row from the field's own logits,
-    the second, which a trained model has near 0, for every eighth row and counted eightfold. The sum's expectation is
-    exact, at a third of the cost of all logits for all rows.
+    -log p(id) = -log p(id | field) - log p(field): the first part is computed for every row from the field's
+    own logits, the second, which a trained model has near 0, for every eighth row and counted eightfold. The
+    sum's expectation is exact, at a third of the cost of all logits for all rows.
     """
     vocabulary = model.config.vocabulary
     outputs = model.decoder.outputs(summaries, labels[..., :-1])
@@ -282,7 +303,11 @@ class History:
         """The curves of training and validation loss as a PNG."""
         figure = Figure(figsize=(8, 4.5), layout="constrained")
         axes = figure.subplots()
-        for name, label in (("train", "training"), ("chords", "validation: solos over chords"), ("plain", "validation: other music")):
+        for name, label in (
+            ("train", "training"),
+            ("chords", "validation: solos over chords"),
+            ("plain", "validation: other music"),
+        ):
             points = [(entry["step"], entry[name]) for entry in self.entries if name in entry]
             axes.plot(*zip(*points, strict=True), label=label) if points else None
         axes.set(xlabel="step", ylabel="nats per note", title="Training of the base")
@@ -292,13 +317,18 @@ class History:
 
 
 def _validation(figures: dict[str, Any]) -> float:
-    present = [figures[kind] for kind in KINDS if kind in figures]
+    present = [float(figures[kind]) for kind in KINDS if kind in figures]
     return sum(present) / len(present)
 
 
-def _decayed(params: Any) -> Any:
-    """Weight decay is for matrices: not for biases and norms."""
-    return jax.tree.map(lambda leaf: leaf.ndim >= 2 and min(leaf.shape) > 1, params)
+def _orthogonalized(params: Any) -> Any:
+    """Muon is for matrices that map vectors; looked-up tables, heads, biases and norms are Adam's."""
+
+    def dimensions(path: tuple[Any, ...], _: Array) -> MuonDimensionNumbers | None:
+        name = jax.tree_util.keystr(path)
+        return MuonDimensionNumbers() if "kernel" in name or "summary" in name else None
+
+    return jax.tree_util.tree_map_with_path(dimensions, params)
 
 
 def _progress(console: Console) -> Progress:

@@ -1,0 +1,38 @@
+"""What the session remembers of the phrase that is being played."""
+
+from dataclasses import dataclass
+
+from jazzd.music.notes import Seconds
+from jazzd.player.timeline import Timeline
+
+
+@dataclass
+class Answer:
+    """The first note after a chord, on its way."""
+
+    asked_at: Seconds
+    last_note_on: Seconds | None
+    """Of the chord; None if it was struck before there was an engine."""
+    note_id: int | None = None
+    """None until the engine has made it."""
+
+
+@dataclass
+class Phrase:
+    """From the first chord after a silence to the last note."""
+
+    timeline: Timeline
+    began: Seconds
+    advance_at: Seconds
+    answer: Answer | None = None
+    notes: int = 0
+    cut_at: Seconds | None = None
+    """When its last note is chosen; None while the hands are down."""
+    end: Seconds | None = None
+    resting: bool = False
+    """Its last note is chosen, the engine makes no more."""
+
+    @property
+    def unanswered(self) -> Answer | None:
+        """What the engine has still to make."""
+        return self.answer if self.answer and self.answer.note_id is None else None

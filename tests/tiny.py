@@ -1,0 +1,65 @@
+"""A model too small to make music and files too short to be any; all else about them is real."""
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import jax
+import mido
+from flax import nnx
+
+from jazzd.moonbeam import decode
+from jazzd.moonbeam.config import Config
+from jazzd.moonbeam.decode import Decoder
+from jazzd.moonbeam.model import Moonbeam
+from jazzd.moonbeam.weights import Base
+
+CONFIG = Config(hidden=144, intermediate=144, layers=1, times=1026, gru_hidden=64, gru_layers=1, window=96)
+TICKS_PER_BEAT = 50
+"""At 120 BPM a tick of the files is a tick of the model: 10 ms."""
+
+Note = tuple[int, int, int]
+"""Onset and duration in ticks, pitch."""
+
+
+LOUDNESS = 6
+"""Freshly drawn weights say next to nothing; these make every note hang on all that came before it."""
+
+
+@cache
+def model() -> Moonbeam:
+    graph, weights = nnx.split(Moonbeam(CONFIG, nnx.Rngs(0)))
+    return nnx.merge(graph, jax.tree.map(lambda weight: LOUDNESS * weight, weights))
+
+
+@cache
+def decoder() -> Decoder:
+    """With a window of 96 rows."""
+    decode.use_compile_cache()
+    return Decoder(model(), CONFIG.window)
+
+
+def base() -> Base:
+    return Base("tiny", model(), "0" * 16)
+
+
+def write_midi(
+    path: Path, notes: Sequence[Note], markers: Sequence[tuple[int, str]] = (), program: int = 0
+) -> Path:
+    """A MIDI file of these notes, with markers (tick, text)."""
+    events = [(on, 1, mido.Message("note_on", note=pitch, velocity=80)) for on, _, pitch in notes]
+    events += [(on + lasts, 0, mido.Message("note_off", note=pitch)) for on, lasts, pitch in notes]
+    events += [(tick, 0, mido.MetaMessage("marker", text=text)) for tick, text in markers]
+    track, now = mido.MidiTrack([mido.Message("program_change", program=program)]), 0
+    for tick, _, message in sorted(events, key=lambda event: event[:2]):
+        track.append(message.copy(time=tick - now))
+        now = tick
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mido.MidiFile(type=1, ticks_per_beat=TICKS_PER_BEAT, tracks=[track]).save(path)
+    return path
+
+
+def walk(n: int, every: int = 20, first: int = 60) -> list[Note]:
+    """A line of `n` notes going up and down a scale."""
+    scale = (0, 2, 4, 5, 7, 9, 11, 12, 11, 9, 7, 5, 4, 2)
+    return [(i * every, every - 2, first + scale[i % len(scale)]) for i in range(n)]
