@@ -1,6 +1,7 @@
 """Solos offline: the same timeline as live, over chords that are all known."""
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,10 +92,10 @@ class SoloGenerator:
         if style:
             raise ConfigError(f"there is no style {style!r}: this version plays the plain base only")
         parsed = [(chords.parse(s, f"chord {i}"), bars_per_chord) for i, s in enumerate(chord_progression, 1)]
-        if not (0 <= temperature <= 2 and 0 < top_p <= 1 and tempo > 0 and 0 <= low <= high <= 127):
-            raise ConfigError(
-                "temperature is 0..2, top_p above 0 and at most 1, tempo above 0, pitches 0..127"
-            )
+        if not (0 <= temperature <= 2 and 0 < top_p <= 1 and 0 <= low <= high <= 127):
+            raise ConfigError("temperature is 0..2, top_p above 0 and at most 1, low and high are 0..127")
+        if not (0 < tempo < math.inf and 0 < bars_per_chord < math.inf and (max_notes or 0) >= 0):
+            raise ConfigError("tempo and bars_per_chord are above 0, max_notes is none or at least 0")
         sampling = Sampling(temperature=temperature, top_p=top_p, low=low, high=high)
         solo = self.improvise(laid_out(parsed, 4 * 60 / tempo), sampling, seed=seed)
         return list(itertools.islice(solo, max_notes))

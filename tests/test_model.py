@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from reference import GOLDEN, TOLERANCE, config, golden, model
 
 from jazzd.moonbeam import frequencies, lora
 from jazzd.moonbeam.config import Config
 from jazzd.moonbeam.model import Moonbeam, causal_mask, packed_mask, token_nll
 from jazzd.moonbeam.tokens import FIELDS
-from reference import GOLDEN, TOLERANCE, config, golden, model
 
 POSITION_NAMES = ("onset", "dur", "octave", "pitch", "velocity")
 BASES = dict(zip(POSITION_NAMES, [f.base for f in FIELDS if f.base], strict=True))
@@ -26,7 +26,11 @@ def labels(case: str) -> jax.Array:
 
 def mask(case: str) -> jax.Array:
     """Case A is plainly causal, case B packed."""
-    return packed_mask(jnp.asarray(golden("tiny_inputs")["B_attention_mask"])) if case == "B" else causal_mask(rows(case))
+    return (
+        packed_mask(jnp.asarray(golden("tiny_inputs")["B_attention_mask"]))
+        if case == "B"
+        else causal_mask(rows(case))
+    )
 
 
 def close(ours: jax.Array | np.ndarray, theirs: np.ndarray) -> None:
@@ -99,12 +103,18 @@ def test_a_style_of_weight_zero_is_the_plain_base_to_the_bit() -> None:
     np.testing.assert_array_equal(token_nll(model(), rows("A"), labels("A"), mask("A"), styles), plain)
 
 
-@pytest.mark.parametrize(("size", "of"), [("tiny", config()), ("309M", Config.small()), ("839M", Config.medium())])
+@pytest.mark.parametrize(
+    ("size", "of"), [("tiny", config()), ("309M", Config.small()), ("839M", Config.medium())]
+)
 @pytest.mark.parametrize("name", POSITION_NAMES)
 def test_frequency_tables_are_torchs(size: str, of: Config, name: str) -> None:
     theirs = golden("freq_tables")
-    np.testing.assert_array_equal(frequencies.rope(BASES[name], of.head), theirs[f"rope_inv_freq_{size}_{name}"])
-    np.testing.assert_array_equal(frequencies.fme(BASES[name], of.embedding), theirs[f"fme_angles_{size}_{name}"])
+    np.testing.assert_array_equal(
+        frequencies.rope(BASES[name], of.head), theirs[f"rope_inv_freq_{size}_{name}"]
+    )
+    np.testing.assert_array_equal(
+        frequencies.fme(BASES[name], of.embedding), theirs[f"fme_angles_{size}_{name}"]
+    )
 
 
 def test_no_summary_depends_on_a_later_row() -> None:
@@ -119,7 +129,9 @@ def test_no_summary_depends_on_a_later_row() -> None:
         return jnp.sum(jnp.square(probed.norm(x)[0, t]))
 
     for t in (0, 7, 30):
-        by_row = jnp.abs(jax.grad(lambda noise, t=t: summary_at(t, noise))(jnp.zeros((1, 48, config().hidden)))).max(-1)[0]
+        by_row = jnp.abs(
+            jax.grad(lambda noise, t=t: summary_at(t, noise))(jnp.zeros((1, 48, config().hidden)))
+        ).max(-1)[0]
         assert float(by_row[: t + 1].min()) > 0
         assert float(by_row[t + 1 :].max()) == 0
 

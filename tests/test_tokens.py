@@ -41,7 +41,9 @@ def test_rows_labels_and_inverse_equal_the_reference(name: str, tmp_path: Path) 
             MEDIUM.labels(framed)
     tokens.decode(rows).save(tmp_path / "out.mid")
     assert (tmp_path / "out.mid").read_bytes() == (GOLDEN / f"{name}.inverse.mid").read_bytes()
-    np.testing.assert_array_equal(tokens.encode(mido.MidiFile(tmp_path / "out.mid")), golden["rows_of_inverse"])
+    np.testing.assert_array_equal(
+        tokens.encode(mido.MidiFile(tmp_path / "out.mid")), golden["rows_of_inverse"]
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -54,12 +56,17 @@ def test_chunks_equal_the_reference(name: str) -> None:
 
 note_rows = st.lists(
     st.tuples(
-        st.integers(0, 300), st.integers(1, 200), st.integers(0, 127), st.sampled_from([0, 4, 66, 128]), st.integers(1, 127)
+        st.integers(0, 300),
+        st.integers(1, 200),
+        st.integers(0, 127),
+        st.sampled_from([0, 4, 66, 128]),
+        st.integers(1, 127),
     ),
     max_size=40,
 ).map(
     lambda notes: np.array(
-        [[on, dur, *divmod(pitch, 12), program, vel] for on, dur, pitch, program, vel in sorted(notes)], np.int64
+        [[on, dur, *divmod(pitch, 12), program, vel] for on, dur, pitch, program, vel in sorted(notes)],
+        np.int64,
     ).reshape(-1, 6)
 )
 
@@ -81,7 +88,9 @@ def test_labels_stay_in_their_field(rows: np.ndarray) -> None:
     assert (labels[:, 1:] < low + np.array(SMALL.sizes)).all()
 
 
-@pytest.mark.parametrize("data", [b"", b"MThd", b"hello", b"MThd\0\0\0\6\0\1\0\1\1\xe0MTrk\0\0\0\4\0\xff\x2f"])
+@pytest.mark.parametrize(
+    "data", [b"", b"MThd", b"hello", b"MThd\0\0\0\6\0\1\0\1\1\xe0MTrk\0\0\0\4\0\xff\x2f"]
+)
 def test_a_broken_file_is_one_sentence(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "broken.mid"
     path.write_bytes(data)

@@ -111,7 +111,7 @@ class Ready(Message):
 
 
 class Note(Message):
-    """Engine -> player: note `number` of the timeline; they count from 0, a revision goes back to keep + 1."""
+    """Engine -> player: the timeline's note `number`, counted from 0; a revision goes on from keep + 1."""
 
     kind: Literal["note"] = "note"
     epoch: int

@@ -158,7 +158,8 @@ async def serve(listen: str, load: Loader, token: str = "") -> None:
     try:
         await stopped.wait()
         for failure in failures:
-            await door.fail(str(failure))
+            if await door.fail(str(failure)) and listen.startswith("fd:"):
+                raise SystemExit(1)  # the player that started us knows, and tells the user
             raise failure
     finally:
         close()
@@ -235,14 +236,16 @@ class Door:
                 raise EngineError(f"`{message.kind}` came out of turn")
             self._worker.tell(message, send)
 
-    async def fail(self, reason: str) -> None:
-        """Tell the player why there will be no music; one that is on its way in is waited for."""
+    async def fail(self, reason: str) -> bool:
+        """Tell the player why there will be no music; one that is on its way in is waited for. Whether it heard."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._greeted.wait(), FAREWELL_S)
-        if self._player:
-            with suppress(OSError):
-                self._player.write(protocol.line(protocol.Failed(reason=reason)))
-                await self._player.drain()
+        if self._player is None:
+            return False
+        with suppress(OSError):
+            self._player.write(protocol.line(protocol.Failed(reason=reason)))
+            await self._player.drain()
+        return True
 
     def _check(self, hello: protocol.ToEngine) -> None:
         if not isinstance(hello, protocol.Hello) or hello.version != protocol.VERSION:

@@ -4,12 +4,14 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from jazzd.errors import ModelError
 from jazzd.moonbeam.tokens import FIELDS, Vocabulary
 
 Numerics = Literal["exact", "rounded"]
+LARGEST = 2**16
+"""No size of a sane model is larger."""
 
 
 @dataclass(frozen=True)
@@ -68,61 +70,72 @@ class Config:
 
         Raises ModelError when the file is not one, or describes a model of another kind.
         """
+        given = _read(path)
         try:
-            given = json.loads(path.read_text())
             decoder = given["decoder"]
-            config = cls(
-                hidden=given["hidden_size"],
-                intermediate=given["intermediate_size"],
-                layers=given["num_hidden_layers"],
-                times=given["onset_vocab_size"],
-                gru_hidden=decoder["hidden_size"],
-                gru_layers=decoder["num_hidden_layers"],
-                heads=given["num_attention_heads"],
-                kv_heads=given["num_key_value_heads"],
-                eps=given["rms_norm_eps"],
-            )
-        except OSError as error:
-            raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
-        except (ValueError, TypeError) as error:
-            raise ModelError(f"{path}: not a JSON config ({error})") from None
-        except KeyError as error:
+            sizes = {
+                "hidden": given["hidden_size"],
+                "intermediate": given["intermediate_size"],
+                "layers": given["num_hidden_layers"],
+                "times": given["onset_vocab_size"],
+                "gru_hidden": decoder["hidden_size"],
+                "gru_layers": decoder["num_hidden_layers"],
+                "heads": given["num_attention_heads"],
+                "kv_heads": given["num_key_value_heads"],
+                "eps": given["rms_norm_eps"],
+            }
+        except (KeyError, TypeError) as error:
             raise ModelError(f"{path}: the key {error} is missing; is it a Moonbeam config?") from None
-        return config.checked(path)
+        return cls._checked(sizes, path)
 
     @classmethod
     def load(cls, path: Path) -> "Config":
         """The sizes in the `config.json` of a base folder. Raises ModelError."""
-        try:
-            given = json.loads(path.read_text())
-        except OSError as error:
-            raise ModelError(f"{path}: cannot be read ({error.strerror}); is this a base folder?") from None
-        except ValueError as error:
-            raise ModelError(f"{path}: not a JSON file ({error})") from None
-        known = {field.name for field in dataclasses.fields(cls)}
-        required = {field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING}
-        if not isinstance(given, dict) or set(given) - known or required - set(given):
+        given = _read(path)
+        fields = dataclasses.fields(cls)
+        required = {field.name for field in fields if field.default is dataclasses.MISSING}
+        if set(given) - {field.name for field in fields} or required - set(given):
             raise ModelError(f"{path}: not a jazzd base; convert a checkpoint with `jazzd base convert`")
-        return cls(**given).checked(path)
+        return cls._checked(given, path)
+
+    @classmethod
+    def _checked(cls, given: dict[str, Any], source: Path) -> "Config":
+        """The config with these values, if each has its type and the sizes fit together."""
+        types = {field.name: field.type for field in dataclasses.fields(cls)}
+        if wrong := [name for name, value in given.items() if not _is_of(value, types[name])]:
+            raise ModelError(f"{source}: {', '.join(wrong)} has a value that it cannot have")
+        config, groups = cls(**given), len(FIELDS)
+        if config.heads % config.kv_heads or config.kv_heads % groups:
+            raise ModelError(
+                f"{source}: {config.heads} and {config.kv_heads} heads do not fall into six groups"
+            )
+        if config.hidden % (2 * config.heads) or config.hidden % groups or config.times < 4:
+            raise ModelError(
+                f"{source}: {config.hidden} wide does not fit {config.heads} heads of even width"
+            )
+        return config
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
-    def checked(self, source: object) -> "Config":
-        """Itself, when the sizes fit together. Raises ModelError."""
-        groups = len(FIELDS)
-        sizes = [getattr(self, f.name) for f in dataclasses.fields(self) if f.type is int]
-        if not all(isinstance(size, int) and 0 < size <= 2**20 for size in sizes) or not self.eps > 0:
-            raise ModelError(f"{source}: every size must be a positive whole number")
-        if (
-            self.heads % self.kv_heads
-            or self.kv_heads % groups
-            or self.hidden % (2 * self.heads)
-            or self.hidden % groups
-            or self.times < 4
-        ):
-            shape = f"{self.hidden} wide with {self.heads}/{self.kv_heads} heads"
-            raise ModelError(f"{source}: {shape} does not fall into six groups")
-        if self.numerics not in ("exact", "rounded"):
-            raise ModelError(f"{source}: numerics is {self.numerics!r}; it can be exact or rounded")
-        return self
+
+def _read(path: Path) -> dict[str, Any]:
+    """The JSON object in a file. Raises ModelError."""
+    try:
+        given = json.loads(path.read_text())
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror}); is this a base folder?") from None
+    except ValueError as error:
+        raise ModelError(f"{path}: not a JSON file ({error})") from None
+    if not isinstance(given, dict):
+        raise ModelError(f"{path}: not a JSON object")
+    return given
+
+
+def _is_of(value: object, kind: object) -> bool:
+    """Whether a JSON value has the type of a field of the config."""
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST
+    if kind is float:
+        return isinstance(value, float) and 0 < value < 1
+    return value in get_args(kind)

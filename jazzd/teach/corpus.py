@@ -1,6 +1,7 @@
 """A folder of MIDI files as note rows with their chord symbols, read once and kept as one file."""
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -93,16 +94,22 @@ def read_folder(
 
 
 def save(path: Path, pieces: Sequence[Piece]) -> None:
-    """Write the pieces as one npz file."""
-    np.savez_compressed(
-        path,
-        names=np.array([piece.name for piece in pieces], dtype=np.str_),
-        lengths=np.array([len(piece.rows) for piece in pieces], dtype=np.int64),
-        rows=_joined([piece.rows for piece in pieces], 6).astype(np.int32),
-        chord_counts=np.array([len(piece.chords) for piece in pieces], dtype=np.int64),
-        chord_ticks=np.array([tick for piece in pieces for tick, _ in piece.chords], dtype=np.int64),
-        chord_symbols=np.array([symbol for piece in pieces for _, symbol in piece.chords], dtype=np.str_),
-    )
+    """Write the pieces as one npz file, under its final name only when it is whole."""
+    contents = {
+        "names": np.array([piece.name for piece in pieces], dtype=np.str_),
+        "lengths": np.array([len(piece.rows) for piece in pieces], dtype=np.int64),
+        "rows": _joined([piece.rows for piece in pieces], 6).astype(np.int32),
+        "chord_counts": np.array([len(piece.chords) for piece in pieces], dtype=np.int64),
+        "chord_ticks": np.array([tick for piece in pieces for tick, _ in piece.chords], dtype=np.int64),
+        "chord_symbols": np.array([symbol for piece in pieces for _, symbol in piece.chords], dtype=np.str_),
+    }
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with partial.open("wb") as file:
+            np.savez_compressed(file, **contents)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load(path: Path) -> list[Piece]:

@@ -1,0 +1,349 @@
+"""The engine as its player meets it: over a real socket, with a model that is loaded in no time."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import tiny
+
+from jazzd.engine import protocol
+from jazzd.engine.protocol import Advance, Begin, Failed, Hello, Key, Note, Ping, Pong, Ready, Revise
+from jazzd.engine.server import Loader, serve
+from jazzd.errors import EngineError, JazzdError, ModelError
+from jazzd.moonbeam.decode import Decoder
+from jazzd.moonbeam.weights import Base
+
+KEYS = tuple(Key(0, 200, pitch, 70) for pitch in (50, 57, 60, 65))
+START = Revise(epoch=1, now=0, floor=5, answer=True, keys=KEYS)
+
+
+def loaded() -> tuple[Base, Decoder]:
+    return tiny.base(), tiny.decoder()
+
+
+class Player:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    def say(self, *messages: protocol.Message) -> None:
+        for message in messages:
+            self._writer.write(protocol.line(message))
+
+    def say_raw(self, data: bytes) -> None:
+        self._writer.write(data)
+
+    async def hear(self) -> protocol.ToPlayer | None:
+        """The engine's next message, None when it hung up."""
+        async with asyncio.timeout(30):
+            try:
+                line = await self._reader.readline()
+            except ConnectionError:  # it hung up before it had read everything
+                return None
+        return protocol.read_by_player(line) if line else None
+
+    async def notes(self, until: int) -> list[Note]:
+        """What comes, up to the first note from `until` on."""
+        found: list[Note] = []
+        while not found or found[-1].onset < until:
+            message = await self.hear()
+            assert isinstance(message, Note)
+            found.append(message)
+        return found
+
+    async def nothing_more(self) -> None:
+        """Passes when the engine has nothing to say but what it is asked."""
+        self.say(Ping(n=77))
+        assert await self.hear() == Pong(n=77)
+
+    async def leave(self) -> None:
+        self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+
+
+class Engine:
+    """An engine that is being served, and the way to it."""
+
+    def __init__(self, listen: str, load: Loader, token: str) -> None:
+        self._listen, self._token = listen, token
+        self.task = asyncio.create_task(serve(listen, load, token))
+        self._players: list[Player] = []
+
+    async def call(self) -> Player:
+        """A connection, as soon as there is one to be had."""
+        async with asyncio.timeout(30):
+            while True:
+                with contextlib.suppress(OSError):
+                    return self.joined(*await self._connection())
+                await asyncio.sleep(0.01)
+
+    def joined(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Player:
+        self._players.append(Player(reader, writer))
+        return self._players[-1]
+
+    async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        kind, _, place = self._listen.partition(":")
+        if kind == "unix":
+            return await asyncio.open_unix_connection(place)
+        return await asyncio.open_connection("127.0.0.1", int(place.rpartition(":")[2]))
+
+    async def welcome(self) -> Player:
+        """A greeted player, as soon as the one before is forgotten."""
+        async with asyncio.timeout(30):
+            while True:
+                player = await self.call()
+                player.say(Hello(token=self._token))
+                if isinstance(await player.hear(), Ready):
+                    return player
+
+    async def end(self) -> None:
+        for player in self._players:
+            await player.leave()
+        self.task.cancel()
+        await asyncio.wait({self.task})
+        if others := asyncio.all_tasks() - {asyncio.current_task()}:  # the server's, one a connection
+            await asyncio.wait(others)
+
+
+@contextlib.asynccontextmanager
+async def engine(listen: str, load: Loader = loaded, token: str = "") -> AsyncIterator[Engine]:
+    served = Engine(listen, load, token)
+    try:
+        yield served
+    finally:
+        await served.end()
+
+
+@pytest.fixture
+def listen(private_user: Path) -> str:
+    return f"unix:{private_user / 'engine'}"
+
+
+async def test_a_greeting_is_answered_with_what_is_ready(listen: str) -> None:
+    async with engine(listen) as served:
+        player = await served.call()
+        player.say(Hello())
+        parameters = tiny.base().parameters
+        assert await player.hear() == Ready(base="tiny", device="cpu", dtype="float32", parameters=parameters)
+        await player.nothing_more()
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (protocol.line(Hello(version=99, token="secret")), "version"),
+        (protocol.line(Hello(token="Secret")), "token"),
+        (protocol.line(Hello()), "token"),
+        (protocol.line(Ping(n=1)), "greeting"),
+        (b"GET / HTTP/1.1\r\n", "not a jazzd message"),
+        (b'{"kind": "hello", "version": "1"\n', "not a jazzd message"),
+        (b"\xff\x00\n", "not a jazzd message"),
+        (b"x" * (protocol.LINE_LIMIT + 2), "limit"),
+    ],
+)
+async def test_a_wrong_greeting_is_refused_and_the_right_one_still_welcome(
+    listen: str, line: bytes, reason: str
+) -> None:
+    async with engine(listen, token="secret") as served:
+        player = await served.call()
+        player.say_raw(line)
+        refusal = await player.hear()
+        assert isinstance(refusal, Failed)
+        assert reason in refusal.reason
+        assert await player.hear() is None
+        await (await served.welcome()).nothing_more()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        protocol.line(Hello()),
+        protocol.line(START),
+        b"what?\n",
+        b'{"kind": "advance", "now": -1, "until": 10}\n',
+        b"y" * (protocol.LINE_LIMIT + 2),
+    ],
+)
+async def test_whoever_speaks_out_of_turn_is_sent_away_and_the_next_one_welcome(
+    listen: str, line: bytes
+) -> None:
+    async with engine(listen) as served:
+        player = await served.welcome()
+        player.say_raw(line)
+        assert isinstance(await player.hear(), Failed)
+        assert await player.hear() is None
+        await (await served.welcome()).nothing_more()
+
+
+async def test_notes_come_up_to_where_they_are_wanted(listen: str) -> None:
+    async with engine(listen) as served:
+        player = await served.welcome()
+        player.say(Begin(seed=1), START, Advance(now=0, until=400))
+        notes = await player.notes(400)
+        assert [note.number for note in notes] == list(range(len(notes)))
+        assert {note.epoch for note in notes} == {1}
+        onsets = [note.onset for note in notes]
+        assert onsets == sorted(onsets)
+        assert onsets[0] == START.floor
+        await player.nothing_more()
+        player.say(Advance(now=100, until=1500))
+        more = await player.notes(1500)
+        assert more[0].number == len(notes)
+        await player.nothing_more()
+
+
+async def test_a_revision_takes_back_what_comes_after_the_last_kept_note(listen: str) -> None:
+    async with engine(listen) as served:
+        player = await served.welcome()
+        player.say(Begin(seed=1), START, Advance(now=0, until=900))
+        first = await player.notes(900)
+        floor = first[2].onset + 10
+        chord = tuple(Key(floor - 3, 100, pitch, 70) for pitch in (43, 59, 65))
+        player.say(Revise(epoch=2, now=floor - 1, keep=2, floor=floor, answer=True, keys=chord))
+        player.say(Advance(now=floor, until=floor + 300))
+        second = await player.notes(floor + 300)
+        assert [note.number for note in second] == list(range(3, 3 + len(second)))
+        assert {note.epoch for note in second} == {2}
+        assert second[0].onset == floor
+
+
+async def test_no_note_is_made_that_would_be_late(listen: str) -> None:
+    async with engine(listen) as served:
+        player = await served.welcome()
+        player.say(Begin(seed=1), START, Advance(now=0, until=50))
+        await player.notes(50)
+        player.say(Advance(now=5000, until=5100))
+        assert all(note.onset > 5000 for note in await player.notes(5100))
+
+
+async def test_it_rests_until_it_is_to_play_again(listen: str) -> None:
+    async with engine(listen) as served:
+        player = await served.welcome()
+        player.say(Begin(seed=1), START, Advance(now=0, until=100))
+        notes = await player.notes(100)
+        player.say(Revise(epoch=2, now=50, keep=0, floor=50, playing=False), Advance(now=60, until=9000))
+        await player.nothing_more()
+        player.say(Revise(epoch=3, now=70, keep=0, floor=75, answer=True), Advance(now=75, until=175))
+        again = await player.notes(175)
+        assert (again[0].number, again[0].epoch, again[0].onset) == (1, 3, 75)
+        assert notes[0].number == 0
+
+
+async def test_without_an_advance_only_the_answer_comes(listen: str) -> None:
+    async with engine(listen) as served:
+        player = await served.welcome()
+        player.say(Begin(seed=1), START)
+        assert isinstance(await player.hear(), Note)
+        await player.nothing_more()
+
+
+async def test_a_second_player_is_refused_while_the_first_is_in(listen: str) -> None:
+    async with engine(listen) as served:
+        first = await served.welcome()
+        second = await served.call()
+        second.say(Hello())
+        assert await second.hear() == Failed(reason="another player is connected")
+        assert await second.hear() is None
+        await first.nothing_more()
+        first.say(Begin(seed=1), START, Advance(now=0, until=10**6))
+        await first.leave()
+        await (await served.welcome()).nothing_more()  # nobody's music goes on
+
+
+@pytest.mark.parametrize("early", [True, False])
+@pytest.mark.parametrize("error", [ModelError("there is no base in /nowhere"), OSError("no such device")])
+async def test_a_base_that_cannot_be_loaded_is_told_and_raised(
+    listen: str, error: Exception, early: bool
+) -> None:
+    """Also to a player whose greeting is still on its way."""
+    greeted = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def load() -> tuple[Base, Decoder]:
+        if early:
+            asyncio.run_coroutine_threadsafe(greeted.wait(), loop).result()
+        raise error
+
+    async with engine(listen, load) as served:
+        player = await served.call()
+        player.say(Hello())
+        greeted.set()
+        assert await player.hear() == Failed(reason=str(error))
+        with pytest.raises(type(error), match=str(error)):
+            await served.task
+
+
+async def test_the_end_of_an_inherited_socket_is_the_engines_end() -> None:
+    ours, theirs = socket.socketpair()
+    async with engine(f"fd:{theirs.detach()}") as served:
+        player = served.joined(*await asyncio.open_connection(sock=ours))
+        player.say(Hello())
+        assert isinstance(await player.hear(), Ready)
+        assert not served.task.done()
+        await player.leave()
+        async with asyncio.timeout(30):
+            await served.task
+
+
+async def test_an_inherited_engine_that_cannot_load_says_what_was_wrong() -> None:
+    def load() -> tuple[Base, Decoder]:
+        raise ValueError("seven is not a size")
+
+    ours, theirs = socket.socketpair()
+    async with engine(f"fd:{theirs.detach()}", load) as served:
+        player = served.joined(*await asyncio.open_connection(sock=ours))
+        player.say(Hello())
+        assert await player.hear() == Failed(reason="seven is not a size")
+        with pytest.raises(ValueError, match="seven is not a size"):
+            await served.task
+
+
+async def test_sigterm_ends_it_even_with_a_player_in(listen: str) -> None:
+    async with engine(listen) as served:
+        await served.welcome()
+        signal.raise_signal(signal.SIGTERM)
+        async with asyncio.timeout(30):
+            await served.task
+
+
+async def test_over_tcp_with_a_token() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    async with engine(f"tcp://127.0.0.1:{port}", token="secret") as served:
+        await (await served.welcome()).nothing_more()
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", "engine.sock", "udp://127.0.0.1:1", "tcp://127.0.0.1", "tcp://127.0.0.1:x", "fd:x", "unix:/no/x"],
+)
+async def test_an_address_that_cannot_be_is_one_sentence(address: str) -> None:
+    with pytest.raises(EngineError, match="cannot listen"):
+        await serve(address, loaded)
+
+
+async def test_other_machines_need_a_token() -> None:
+    with pytest.raises(EngineError, match="without a token"):
+        await serve("tcp://0.0.0.0:7777", loaded)
+
+
+async def test_a_file_in_the_way_is_left_alone(private_user: Path) -> None:
+    letter = private_user / "letter"
+    letter.write_text("Dear Bill")
+    with pytest.raises(JazzdError, match="cannot listen"):
+        await serve(f"unix:{letter}", loaded)
+    assert letter.read_text() == "Dear Bill"
+
+
+async def test_a_socket_left_behind_is_not_in_the_way(listen: str) -> None:
+    path = listen.removeprefix("unix:")
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(path)
+    async with engine(listen) as served:
+        await served.welcome()
+        assert os.stat(path).st_mode & 0o777 == 0o600
