@@ -112,7 +112,7 @@ def test_a_save_that_is_killed_leaves_the_file_before(
 ) -> None:
     """A run that goes on takes what is under the final name for whole."""
 
-    def killed(file: IO[bytes], **_: np.ndarray) -> None:
+    def killed(file: IO[bytes], **_: object) -> None:
         file.write(b"PK")
         raise KeyboardInterrupt
 

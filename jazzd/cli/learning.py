@@ -17,6 +17,7 @@ from jazzd.cli.options import (
     show,
 )
 from jazzd.errors import ConfigError
+from jazzd.teach.recipe import Recipe
 
 app = typer.Typer()
 base_app = typer.Typer(help="Look at a base, or make one from a checkpoint.", no_args_is_help=True)
@@ -72,18 +73,21 @@ def finetune(
     full: Annotated[bool, typer.Option("--full", help="Train every weight: makes a base.")] = False,
     out: Annotated[Path | None, typer.Option(metavar="RUN", help="Else runs/NAME.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run was stopped.")] = False,
-    steps: Annotated[int, typer.Option(min=1)] = 3000,
-    batch_size: Annotated[int, typer.Option(min=1)] = 8,
-    length: Annotated[int, typer.Option(min=32, help="Rows of a window.")] = 256,
-    learning_rate: Annotated[float, typer.Option(min=0)] = 1e-3,
-    warmup_steps: Annotated[int, typer.Option(min=0)] = 200,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    steps: Annotated[int, typer.Option(min=1)] = Recipe.steps,
+    batch_size: Annotated[int, typer.Option(min=1)] = Recipe.batch_size,
+    length: Annotated[int, typer.Option(min=64, help="Rows of a window.")] = Recipe.length,
+    learning_rate: Annotated[float, typer.Option(min=0)] = Recipe.learning_rate,
+    warmup_steps: Annotated[int, typer.Option(min=0)] = Recipe.warmup_steps,
+    chord_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of windows from pieces with chords.")
+    ] = Recipe.chord_share,
+    seed: Annotated[int, typer.Option(min=0)] = Recipe.seed,
 ) -> None:
     """Train a base on a folder of MIDI files. The result is the base folder RUN/best."""
     from rich.console import Console
 
     from jazzd.moonbeam.config import Config
-    from jazzd.teach.train import Recipe, train_base
+    from jazzd.teach.train import train_base
 
     if not full:
         raise ConfigError("this version trains whole bases only: add --full")
@@ -93,6 +97,7 @@ def finetune(
         length=length,
         learning_rate=learning_rate,
         warmup_steps=warmup_steps,
+        chord_share=chord_share,
         seed=seed,
     )
     run = out or Path("runs") / name

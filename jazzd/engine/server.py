@@ -237,7 +237,7 @@ class Door:
             self._worker.tell(message, send)
 
     async def fail(self, reason: str) -> bool:
-        """Tell the player why there will be no music; one that is on its way in is waited for. Whether it heard."""
+        """Tell the player why there will be no music, waiting for one on its way in; whether it was told."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._greeted.wait(), FAREWELL_S)
         if self._player is None:

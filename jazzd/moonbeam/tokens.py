@@ -93,7 +93,9 @@ class Vocabulary:
         values[note, ONSET] = rows[note, ONSET] - before[note]
         for special, from_end in ((SOS, 2), (EOS, 1)):
             values[rows[:, ONSET] == special] = np.array(self.sizes) - from_end
-        if note.any() and (values[note, :2].max() > self.longest or values[note, 0].min() < 0):
+        if values[note, ONSET].min(initial=0) < 0:
+            raise MidiError("the notes are not in the order of their onsets")
+        if values[note, :2].max(initial=0) > self.longest:
             raise MidiError(
                 f"a rest or a note is longer than {self.longest / TICKS_PER_SECOND} s; split the piece there"
             )

@@ -106,7 +106,7 @@ def save(path: Path, pieces: Sequence[Piece]) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with partial.open("wb") as file:
-            np.savez_compressed(file, **contents)
+            np.savez_compressed(file, allow_pickle=False, **contents)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 
 from jazzd.errors import MidiError, ModelError
 from jazzd.moonbeam.model import Moonbeam, causal_mask, token_nll
-from jazzd.moonbeam.tokens import COMPING, FIELDS, INSTRUMENT, NAMES, ONSET, SOS, Vocabulary, chunks
+from jazzd.moonbeam.tokens import COMPING, EOS, FIELDS, INSTRUMENT, NAMES, ONSET, SOS, Vocabulary, chunks
 from jazzd.music import chords, voicing
 from jazzd.teach import corpus
 from jazzd.teach.corpus import Piece
@@ -45,9 +45,11 @@ def evaluate(
     if not pieces:
         raise MidiError(f"{folder}: none of its MIDI files holds a note")
     vocabulary, length = model.config.vocabulary, min(model.config.window, 1024)
-    found = [
-        w for piece in pieces for w in windows(_rows(piece, vocabulary, with_chords), vocabulary, length)
-    ]
+    found = list[Window]()
+    for piece in pieces:
+        chorded = with_chords and bool(piece.chords)
+        rows = _over_chords(piece, vocabulary) if chorded else piece.rows
+        found += windows(rows, vocabulary, length, chorded)
     total, notes = np.zeros(len(FIELDS)), 0
     nll = Likelihood(model)
     for start in range(0, len(found), BATCH):
@@ -71,23 +73,36 @@ def score_rows(model: Moonbeam, source: Path, target: Path) -> None:
 
     Raises ModelError when the file does not hold such rows, or rows that the vocabulary cannot say.
     """
+    rows, nll = _read_rows(source, model.config.vocabulary), Likelihood(model)
+    try:
+        scores = [nll(sequence[None]) for sequence in rows]
+    except MidiError as error:
+        raise ModelError(f"{source}: {error}") from None
+    try:
+        np.savez(target, token_nll=np.concatenate(scores))
+    except OSError as error:
+        raise ModelError(f"{target}: cannot be written ({error.strerror})") from None
+
+
+def _read_rows(source: Path, vocabulary: Vocabulary) -> Int[np.ndarray, "B L 6"]:
     try:
         with np.load(source, allow_pickle=False) as stored:
             rows = stored["rows"]
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # a broken zip file raises anything
         raise ModelError(f"{source}: no npz file with an array `rows` ({error})") from None
-    if rows.ndim != 3 or rows.shape[2] != len(FIELDS) or rows.shape[1] < 2 or rows.dtype.kind not in "iu":
-        raise ModelError(
-            f"{source}: `rows` must be whole numbers of shape (B, L, 6), not {rows.dtype} {rows.shape}"
-        )
+    if rows.ndim != 3 or min(len(rows), rows.shape[1] - 1) < 1 or rows.shape[2] != len(FIELDS):
+        raise ModelError(f"{source}: `rows` must be of shape (B, L, 6), not {rows.shape}")
+    if rows.dtype.kind not in "iu":
+        raise ModelError(f"{source}: `rows` must be whole numbers, not {rows.dtype}")
     if (rows[:, 0, ONSET] != SOS).any():
         raise ModelError(f"{source}: every sequence of `rows` must begin with a SOS row (-1)")
-    nll = Likelihood(model)
-    try:
-        scores = [nll(sequence[None].astype(np.int64)) for sequence in rows]
-    except MidiError as error:
-        raise ModelError(f"{source}: {error}") from None
-    np.savez(target, token_nll=np.concatenate(scores))
+    limits = np.array([2**31, *(size - 2 for size in vocabulary.sizes[1:])])
+    wrong = ((rows < 0) | (rows >= limits)) & ~np.isin(rows[..., :1], (SOS, EOS))
+    for sequence, row, column in np.argwhere(wrong)[:1]:
+        value = rows[sequence, row, column]
+        where = f"row {row} of sequence {sequence}"
+        raise ModelError(f"{source}: {value} in {where} is no {('onset', *NAMES[1:])[column]}")
+    return rows.astype(np.int64)
 
 
 class Likelihood:
@@ -108,40 +123,33 @@ class Likelihood:
         )
 
 
-def windows(rows: Int[np.ndarray, "N 6"], vocabulary: Vocabulary, length: int) -> Iterator[Window]:
-    """Half-overlapping windows of at most `length` rows, each from onset 0 with SOS before it."""
+def windows(
+    rows: Int[np.ndarray, "N 6"], vocabulary: Vocabulary, length: int, chorded: bool
+) -> Iterator[Window]:
+    """Half-overlapping windows of at most `length` rows, each from onset 0 with SOS before it.
+
+    Where the piece is `chorded`, its comping rows are given, not scored.
+    """
     size = length - 1
+    half = size // 2
     for part in chunks(clamped(rows, vocabulary), vocabulary.longest):
-        for start in range(0, max(1, len(part) - size // 2), size // 2):
+        for start in range(0, max(1, len(part) - half), half):
             excerpt = part[start : start + size]
-            # The first window keeps its opening rest; the others begin in mid-music.
-            excerpt = np.concatenate(
-                [excerpt[:, :1] - (excerpt[0, 0] if start else 0), excerpt[:, 1:]], axis=1
-            )
-            scored = (np.arange(len(excerpt)) >= (size - size // 2 if start else 0)) & (
-                excerpt[:, INSTRUMENT] != COMPING
-            )
+            scored = np.arange(len(excerpt)) >= (size - half if start else 0)
+            if chorded:
+                scored &= excerpt[:, INSTRUMENT] != COMPING
+            excerpt = np.concatenate([excerpt[:, :1] - excerpt[0, 0], excerpt[:, 1:]], axis=1)
             yield Window(np.insert(excerpt, 0, SOS, axis=0), np.insert(scored, 0, False))
 
 
-def _rows(piece: Piece, vocabulary: Vocabulary, with_chords: bool) -> Int[np.ndarray, "N 6"]:
+def _over_chords(piece: Piece, vocabulary: Vocabulary) -> Int[np.ndarray, "N 6"]:
     """The piece's rows, its chords interleaved plainly."""
-    if not (piece.chords and with_chords):
-        return piece.rows
     comp = []
     ends = [tick for tick, _ in piece.chords[1:]] + [int(piece.rows[-1, ONSET])]
     for (tick, symbol), end in zip(piece.chords, ends, strict=True):
-        chord = chords.parse(symbol)
+        chord, lasts = chords.parse(symbol), min(max(end - tick, 1), vocabulary.longest)
         for pitch in voicing.plain(chord) if chord else ():
-            comp.append(
-                [
-                    tick,
-                    min(max(end - tick, 1), vocabulary.longest),
-                    *divmod(pitch, 12),
-                    COMPING,
-                    COMPING_VELOCITY,
-                ]
-            )
+            comp.append([tick, lasts, *divmod(pitch, 12), COMPING, COMPING_VELOCITY])
     return interleaved(piece.rows, np.array(comp, np.int64).reshape(-1, 6))
 
 

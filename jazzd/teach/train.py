@@ -8,8 +8,9 @@ the same batches.
 import dataclasses
 import json
 import math
+import os
 import time
-from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,30 +33,12 @@ from jazzd.moonbeam.config import Config
 from jazzd.moonbeam.model import Moonbeam, packed_mask
 from jazzd.teach import corpus
 from jazzd.teach.dataset import Batch, Dataset
+from jazzd.teach.recipe import Recipe
 
 LEAK_STRIDE = 8
 """Every eighth row pays for probability that leaks out of its field (see `field_nll`)."""
 VALIDATION_SEED = 2**31
 KINDS = ("chords", "plain")
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a base is trained; written beside the weights as `recipe.json`."""
-
-    steps: int = 1700
-    batch_size: int = 8
-    length: int = 256
-    learning_rate: float = 1e-3
-    warmup_steps: int = 200
-    decay_share: float = 0.4
-    """The last part of the steps, in which the learning rate falls to nothing."""
-    weight_decay: float = 0.05
-    clip: float = 1.0
-    chord_share: float = 0.35
-    validate_every: int = 100
-    validation_batches: int = 8
-    seed: int = 0
 
 
 def train_base(
@@ -68,6 +51,7 @@ def train_base(
     if run.exists() and any(run.iterdir()) and not resume:
         raise MidiError(f"{run} holds an earlier run; go on with --resume, or choose another --out")
     run.mkdir(parents=True, exist_ok=True)
+    _use_every_core()
     pieces = _pieces(midi, run / "corpus.npz", console)
     taught = Dataset(
         [p for p in pieces if not p.held_out], config.vocabulary, recipe.length, recipe.chord_share, True
@@ -85,6 +69,12 @@ def train_base(
         (run / "checkpoints").absolute(), options=ocp.CheckpointManagerOptions(max_to_keep=2)
     ) as checkpoints:
         return _loop(trainer, taught, validation, checkpoints, run, console)
+
+
+def _use_every_core() -> None:
+    """Make each CPU core a device: sharing a batch out keeps them busier than sharing each product out."""
+    with suppress(RuntimeError):  # JAX has begun already: then with what it has
+        jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
 
 
 def _pieces(midi: Path, stored: Path, console: Console) -> list[corpus.Piece]:
@@ -111,17 +101,16 @@ def _loop(
     console: Console,
 ) -> dict[str, Any]:
     recipe, history = trainer.recipe, History.load(run)
-    step = checkpoints.latest_step() or 0
-    if step:
-        trainer.restore(checkpoints.restore(step, args=ocp.args.StandardRestore(trainer.state())))
-        history.cut(step)
-        console.print(f"going on after step {step} of {recipe.steps}")
+    done = checkpoints.latest_step() or 0
+    if done:
+        trainer.restore(checkpoints.restore(done, args=ocp.args.StandardRestore(trainer.state())))
+        history.cut(done)
+        console.print(f"going on after step {done} of {recipe.steps}")
     losses: list[Float[Array, ""]] = []
     with _progress(console) as bar:
-        task = bar.add_task("training", total=recipe.steps, completed=step, note="")
-        for batch in _prefetched(taught, recipe, step):
-            losses.append(trainer.step(batch))
-            step += 1
+        task = bar.add_task("training", total=recipe.steps, completed=done, note="")
+        for step in range(done + 1, recipe.steps + 1):
+            losses.append(trainer.step(taught.batch(recipe.batch_size, recipe.seed, step - 1)))
             bar.update(task, completed=step)
             if step % recipe.validate_every == 0 or step == recipe.steps:
                 figures = {"step": step, "time": round(time.time()), "train": float(np.mean(losses))}
@@ -136,11 +125,6 @@ def _loop(
                     console.print(f"step {step}/{recipe.steps}: {history.summary()}")
     checkpoints.wait_until_finished()
     return history.best
-
-
-def _prefetched(taught: Dataset, recipe: Recipe, step: int) -> Iterator[Batch]:
-    for s in range(step, recipe.steps):
-        yield taught.batch(recipe.batch_size, recipe.seed, s)
 
 
 class Trainer:
