@@ -23,6 +23,15 @@ from jazzd.errors import ConfigError, JazzdError
 FILE_NAME = "daemon.toml"
 RESERVED_CONTROLS = frozenset({0, 6, 32, 38, 64, *range(96, 102)})
 """Bank select, data entry, sustain and (N)RPN mean something else to every keyboard."""
+WANTED = {
+    "model_": "a section with keys of its own",
+    "int_": "a whole number",
+    "float_": "a number",
+    "finite_number": "a number",
+    "string_type": "a text in quotes",
+    "path_type": "a path in quotes",
+}
+"""What is wanted, by the beginning of the name of pydantic's error."""
 
 
 def _host_and_port(value: str) -> str:
@@ -185,6 +194,8 @@ def load(path: Path | None = None, overrides: Mapping[str, Mapping[str, object]]
 
 def _find(path: Path | None) -> Path | None:
     if path is not None:
+        if path.is_dir():
+            raise ConfigError(f"{path}: it is a folder; name the file in it")
         if not path.is_file():
             raise ConfigError(f"{path}: there is no such file; leave out --config to run on the defaults")
         return path.absolute()
@@ -216,10 +227,20 @@ def _sentence(error: ValidationError, file: Path | None, given: Mapping[str, Any
         )
         reason = f"there is no such key; allowed are {', '.join(fields)}"
     elif isinstance(value, BaseModel | dict):
-        reason = first["msg"].removeprefix("Value error, ")
+        reason = _plain(first)
     else:
-        reason = f"{value!r} is not allowed: {first['msg'].removeprefix('Value error, ')}"
+        reason = f"{value!r} is not allowed: {_plain(first)}"
     return f"{_origin(place, file, given)}: {key}: {reason}"
+
+
+def _plain(error: Mapping[str, Any]) -> str:
+    """What pydantic found, in words for a musician."""
+    kind, said = error["type"], error["msg"]
+    for prefix, wanted in WANTED.items():
+        if kind.startswith(prefix):
+            return f"it must be {wanted}"
+    said = said.removeprefix("Value error, ")
+    return str(said.replace("Input should be", "it must be").replace("String should have", "it must have"))
 
 
 def socket_path() -> Path:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import mido
@@ -83,16 +84,16 @@ def run(out: Path, seconds: float, options: Sequence[str], as_json: bool) -> Non
     Raises JazzdError when the daemon cannot play, or played something that it promises not to.
     """
     out.mkdir(parents=True, exist_ok=True)
-    chords_path, midi_path, wav_path = out / "chords.mid", out / "demo.mid", out / "demo.wav"
+    midi_path, wav_path = out / "demo.mid", out / "demo.wav"
     comping, symbols = compose(seconds)
-    render.write_midi(chords_path, [], comping, symbols, TEMPO_BPM)
+    piece = _as_file(comping, symbols)
     variables = {"JAZZD_MIDI__BACKEND": "tcp", "JAZZD_MIDI__TCP_LISTEN": "127.0.0.1:0"}
     notices = Console(stderr=True)
     with daemon(options, variables) as playing:
         with notices.status("The engine is getting ready (the first time takes longest)"):
             status = playing.wait_until_ready()
         with notices.status(f"Playing chords for {seconds:.0f} s"), TcpLine(status["midi"]["tcp"]) as line:
-            take = perform(mido.MidiFile(chords_path), symbols, line, playing)
+            take = perform(piece, symbols, line, playing)
     _check(take)
     render.write_midi(midi_path, take.solo, take.chords, symbols, TEMPO_BPM)
     with notices.status("Rendering the sound"):
@@ -130,6 +131,14 @@ def compose(seconds: float) -> tuple[list[Note5D], list[tuple[float, str]]]:
                 duration = length * 60 / TEMPO_BPM + hand.uniform(-0.03, 0.03)
                 notes.append(Note5D.from_pitch(onset, duration, pitch, touch + hand.randint(-5, 5)))
     return notes, symbols
+
+
+def _as_file(comping: list[Note5D], symbols: list[tuple[float, str]]) -> mido.MidiFile:
+    """The chords as they come back out of a real MIDI file."""
+    with TemporaryDirectory(prefix="jazzd-") as folder:
+        path = Path(folder, "chords.mid")
+        render.write_midi(path, [], comping, symbols, TEMPO_BPM)
+        return mido.MidiFile(path)
 
 
 def perform(piece: mido.MidiFile, symbols: list[tuple[float, str]], line: Line, playing: Daemon) -> Take:

@@ -4,6 +4,10 @@ import contextlib
 import logging
 import os
 import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
 from typing import TextIO, cast
 
 import structlog
@@ -12,22 +16,87 @@ from structlog.typing import Processor
 from jazzd.errors import ConfigError
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+QUEUE_LIMIT = 1000
+"""Lines that wait for a reader of stderr; what comes on top is dropped, and counted."""
+FAREWELL_S = 0.3
+"""How long the end of the process waits for that reader."""
+_RETRY_S = 0.02
 
 
-class _Stderr:
-    """Standard error, as long as somebody reads it: a closed terminal must not stop the music."""
+class Writer:
+    """Lines to `stream` by a thread of its own: a reader that stands still, or went away, stops only that."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._descriptor = _descriptor(stream)
+        self._lines: deque[str] = deque()
+        self._dropped = 0
+        self._writing = self._closed = False
+        self._changed = threading.Condition()
+        threading.Thread(target=self._run, name="log", daemon=True).start()
 
     def write(self, text: str) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            sys.stderr.write(text)
+        """Queues the text. Never waits, never raises."""
+        with self._changed:
+            if len(self._lines) < QUEUE_LIMIT:
+                self._lines.append(text)
+                self._changed.notify_all()
+            else:
+                self._dropped += 1
 
     def flush(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            sys.stderr.flush()
+        """Nothing: what is queued goes out as soon as it can."""
+
+    def close(self, within_s: float = FAREWELL_S) -> None:
+        """Gives what is queued a chance to be written; then the thread ends, or is left to the system."""
+        with self._changed:
+            self._changed.wait_for(lambda: not (self._lines or self._writing), within_s)
+            self._lines.clear()
+            self._closed = True
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        while (text := self._take()) is not None:
+            with contextlib.suppress(OSError, ValueError):  # nobody reads any more
+                self._put(text)
+            if dropped := self._caught_up():
+                structlog.get_logger().warning("log_lines_dropped", n=dropped)
+
+    def _take(self) -> str | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._lines or self._closed)
+            self._writing = bool(self._lines)
+            return self._lines.popleft() if self._lines else None
+
+    def _caught_up(self) -> int:
+        """How many lines were dropped, once all others are written."""
+        with self._changed:
+            self._writing = False
+            self._changed.notify_all()
+            if self._lines:
+                return 0
+            dropped, self._dropped = self._dropped, 0
+            return dropped
+
+    def _put(self, text: str) -> None:
+        if self._descriptor is None:
+            self._stream.write(text)
+            self._stream.flush()
+            return
+        # Past Python's buffer: a thread that is stuck in there holds its lock, and the interpreter would wait
+        # for that, or abort, when it ends.
+        data = text.encode(self._stream.encoding or "utf-8", "backslashreplace")
+        while data:
+            try:
+                data = data[os.write(self._descriptor, data) :]
+            except BlockingIOError:  # a terminal that another program set so
+                time.sleep(_RETRY_S)
 
 
-def configure() -> None:
-    """Set up structlog at the level JAZZD_LOG names (else info). Raises ConfigError for another name."""
+@contextlib.contextmanager
+def to_stderr() -> Iterator[None]:
+    """Events go to stderr from here on, at the level that JAZZD_LOG names (else info), and what is still
+    queued when the block ends is written if somebody reads it. Raises ConfigError for another name."""
     level = os.environ.get("JAZZD_LOG", "info").lower()
     if level not in LEVELS:
         raise ConfigError(f"JAZZD_LOG: {level!r} is not a level; allowed are {', '.join(LEVELS)}")
@@ -40,6 +109,7 @@ def configure() -> None:
         structlog.processors.format_exc_info,
         structlog.processors.JSONRenderer(),
     ]
+    writer = Writer(sys.stderr)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -47,5 +117,16 @@ def configure() -> None:
             *(pretty if sys.stderr.isatty() else machine),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Stderr())),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, writer)),
     )
+    try:
+        yield
+    finally:
+        writer.close()
+
+
+def _descriptor(stream: TextIO) -> int | None:
+    try:
+        return stream.fileno()
+    except (OSError, ValueError, AttributeError):
+        return None

@@ -74,7 +74,7 @@ class SoloGenerator:
 
     def generate_solo(
         self,
-        chord_progression: Sequence[str],
+        chord_progression: str | Sequence[str],
         style: str = "",
         temperature: float = 0.9,
         top_p: float = 0.95,
@@ -87,17 +87,25 @@ class SoloGenerator:
     ) -> list[Note5D]:
         """A solo over the chord symbols, each `bars_per_chord` bars of four beats long.
 
-        Raises ConfigError for a symbol that is none or a value out of range.
+        One text is read as `jazzd solo` reads it: "Dm7 G7 | C6". Raises ConfigError for a symbol that is none
+        or a value out of range.
         """
         if style:
             raise ConfigError(f"there is no style {style!r}: this version plays the plain base only")
-        parsed = [(chords.parse(s, f"chord {i}"), bars_per_chord) for i, s in enumerate(chord_progression, 1)]
+        if isinstance(chord_progression, str):
+            parsed = chords.progression(chord_progression)
+        else:
+            parsed = [(chords.parse(s, f"chord {i}"), 1.0) for i, s in enumerate(chord_progression, 1)]
+        if not parsed:
+            raise ConfigError("chord_progression has no chord in it")
         if not (0 <= temperature <= 2 and 0 < top_p <= 1 and 0 <= low <= high <= 127):
             raise ConfigError("temperature is 0..2, top_p above 0 and at most 1, low and high are 0..127")
-        if not (0 < tempo < math.inf and 0 < bars_per_chord < math.inf and (max_notes or 0) >= 0):
-            raise ConfigError("tempo and bars_per_chord are above 0, max_notes is none or at least 0")
+        if not (0 < tempo < math.inf and 0 < bars_per_chord < math.inf and 0 <= seed < 2**32):
+            raise ConfigError("tempo and bars_per_chord are above 0, seed is 0..4294967295")
+        if max_notes is not None and max_notes < 1:
+            raise ConfigError("max_notes is none or at least 1")
         sampling = Sampling(temperature=temperature, top_p=top_p, low=low, high=high)
-        solo = self.improvise(laid_out(parsed, 4 * 60 / tempo), sampling, seed=seed)
+        solo = self.improvise(laid_out(parsed, bars_per_chord * 4 * 60 / tempo), sampling, seed=seed)
         return list(itertools.islice(solo, max_notes))
 
     def improvise(

@@ -23,15 +23,17 @@ import sys
 from jazzd import log
 from jazzd.config import load
 from jazzd.player.daemon import run
-log.configure()
-run(load(), engine_command=sys.argv[1:])
+with log.to_stderr():
+    run(load(), engine_command=sys.argv[1:])
 """
 
 
 class Stage:
     """A running daemon; `variables` are its settings."""
 
-    def __init__(self, folder: Path, variables: Mapping[str, str], mode: str = "good") -> None:
+    def __init__(
+        self, folder: Path, variables: Mapping[str, str], mode: str = "good", stderr: int | None = None
+    ) -> None:
         self.socket = folder / "control.sock"
         self._log = folder / f"log-{time.monotonic_ns()}"
         with self._log.open("wb") as log:
@@ -41,7 +43,7 @@ class Stage:
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
-                stderr=log,
+                stderr=log if stderr is None else stderr,
             )
 
     def status(self) -> dict[str, Any]:
@@ -79,9 +81,12 @@ class Stage:
 
 
 @contextlib.contextmanager
-def staged(folder: Path, variables: Mapping[str, str], mode: str = "good") -> Iterator[Stage]:
-    """A daemon for as long as the block lasts; its log must be free of tracebacks."""
-    stage = Stage(folder, variables, mode)
+def staged(
+    folder: Path, variables: Mapping[str, str], mode: str = "good", stderr: int | None = None
+) -> Iterator[Stage]:
+    """A daemon for as long as the block lasts; its log, unless it goes to `stderr`, must be free of
+    tracebacks."""
+    stage = Stage(folder, variables, mode, stderr)
     try:
         yield stage
     finally:

@@ -104,7 +104,7 @@ def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     assert [(p.name, p.chords) for p in loaded] == [(p.name, p.chords) for p in pieces]
     for ours, theirs in zip(pieces, loaded, strict=True):
         np.testing.assert_array_equal(ours.rows, theirs.rows)
-        assert ours.held_out == theirs.held_out
+        assert ours.lot == theirs.lot
 
 
 def test_a_save_that_is_killed_leaves_the_file_before(
@@ -125,14 +125,25 @@ def test_a_save_that_is_killed_leaves_the_file_before(
 
 
 def test_takes_of_one_tune_are_on_one_side() -> None:
-    for tune in range(200):
-        takes = {Piece(f"folder{n}/tune {tune}_{n}.mid", _rows(1)).held_out for n in (1, 2, 12)}
-        assert takes == {Piece(f"tune {tune}.mid", _rows(1)).held_out}
+    pieces = [Piece(f"folder{n}/tune {tune}_{n}.mid", _rows(1)) for tune in range(100) for n in (1, 2, 12)]
+    taught, held_out = corpus.split(pieces)
+    sides = [{piece.name.split("/")[1].rsplit("_", 1)[0] for piece in side} for side in (taught, held_out)]
+    assert not sides[0] & sides[1]
+    assert len(taught) + len(held_out) == len(pieces)
 
 
-def test_about_the_given_share_validates() -> None:
-    held_out = sum(Piece(f"piece {n}.mid", _rows(1)).held_out for n in range(4000))
-    assert held_out / 4000 == pytest.approx(VALIDATION_SHARE, rel=0.3)
+def test_about_the_given_share_validates_and_at_least_one_tune() -> None:
+    pieces = [Piece(f"piece {n}.mid", _rows(1)) for n in range(4000)]
+    assert len(corpus.split(pieces)[1]) / 4000 == pytest.approx(VALIDATION_SHARE, rel=0.3)
+    for few in (2, 5, 30):
+        taught, held_out = corpus.split(pieces[:few])
+        assert taught
+        assert held_out
+
+
+def test_more_files_change_no_tunes_side() -> None:
+    pieces = [Piece(f"piece {n}.mid", _rows(1)) for n in range(400)]
+    assert set(map(id, corpus.split(pieces[:200])[1])) <= set(map(id, corpus.split(pieces)[1]))
 
 
 def _rows(n: int) -> np.ndarray:

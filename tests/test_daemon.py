@@ -1,5 +1,6 @@
 """The daemon from outside, over TCP MIDI, with an engine that needs no model."""
 
+import fcntl
 import os
 import random
 import signal
@@ -99,6 +100,40 @@ def test_ctrl_c_ends_it_as_well(stage: Stage) -> None:
     assert stage.process.wait(5) == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_impatience_changes_nothing_about_a_clean_end(stage: Stage, line: TcpLine, number: int) -> None:
+    engine = stage.status()["engine"]["pid"]
+    play(line, strike(*DM7))
+    wait_until(lambda: len(ons(line.heard)) >= 3)
+    deadline = time.monotonic() + 5
+    while stage.process.poll() is None:
+        assert time.monotonic() < deadline
+        stage.process.send_signal(number)
+        time.sleep(0.005)
+    assert stage.process.returncode == 0, stage.said
+    wait_until(lambda: not sounding(line.heard))
+    assert not alive(engine)
+    assert stage.events[-1]["event"] == "stopped"
+
+
+def test_a_log_that_nobody_reads_stops_neither_music_nor_the_end(private_user: Path) -> None:
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    with os.fdopen(reading, "rb") as log, os.fdopen(writing, "wb") as stderr:
+        with staged(private_user, TCP_ONLY, stderr=stderr.fileno()) as stage:
+            with TcpLine(stage.ready()["midi"]["tcp"]) as line:
+                for chord in (DM7, G7, CMAJ7) * 10:
+                    struck = play(line, strike(*chord))
+                    wait_until(lambda struck=struck: ons(line.heard, struck))
+                    play(line, lift(*chord))
+                play(line, strike(*DM7))
+                wait_until(lambda: sounding(line.heard))
+                stage.stop()
+                wait_until(lambda: not sounding(line.heard))
+        os.set_blocking(log.fileno(), False)
+        assert len(log.read()) > 3500  # it was full
+
+
 def test_a_killed_engine_leaves_nothing_sounding_and_music_comes_back(stage: Stage, line: TcpLine) -> None:
     engine = stage.status()["engine"]["pid"]
     play(line, strike(*DM7))
@@ -194,7 +229,9 @@ def test_it_runs_on_without_any_midi_and_says_so(private_user: Path) -> None:
     with staged(private_user, {"JAZZD_MIDI__BACKEND": "none"}) as stage:
         assert stage.ready()["midi"] == {"backend": "none", "input": "", "output": "", "tcp": ""}
         stage.stop()
-        assert "no_midi_ports" in {event["event"] for event in stage.events}
+        (said,) = [event for event in stage.events if event["level"] == "error"]
+        assert "nobody can play" in said["event"]
+        assert "set midi.tcp_listen" in said["event"]
 
 
 NUISANCES = {
@@ -209,6 +246,27 @@ NUISANCES = {
     "noise": random.Random(1).randbytes(50_000),
     "midi_noise": bytes(random.Random(2).choices([0x80, 0x90, 0x91, 0xB0, *range(128)], k=50_000)),
 }
+
+
+def test_noise_on_one_line_does_not_keep_the_others_waiting(stage: Stage, line: TcpLine) -> None:
+    host, _, port = stage.status()["midi"]["tcp"].rpartition(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(random.Random(0).randbytes(200_000))
+        struck = play(line, strike(*DM7))
+        wait_until(lambda: ons(line.heard, struck), 2.5)
+    play(line, lift(*DM7))
+    wait_until(lambda: stage.status()["notes"]["sounding"] == 0)
+    assert len(stage.events) < 600
+
+
+def test_silencing_what_is_silent_is_no_event(stage: Stage, line: TcpLine) -> None:
+    said = len(stage.events)
+    stop, off = mido.Message("stop"), mido.Message("control_change", control=123)
+    play(line, [stop, off, mido.Message("control_change", control=120)] * 100)
+    struck = play(line, strike(*DM7))
+    wait_until(lambda: ons(line.heard, struck))
+    assert not [each for each in line.heard if each.at < struck]
+    assert "silenced" not in {event["event"] for event in stage.events[said:]}
 
 
 def test_nothing_that_comes_in_stops_the_music(stage: Stage, line: TcpLine) -> None:

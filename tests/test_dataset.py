@@ -81,7 +81,8 @@ def batches(data: Dataset, n: int = 12) -> list[Batch]:
 
 
 def pitches(rows: np.ndarray) -> np.ndarray:
-    return rows[:, OCTAVE] * 12 + rows[:, PITCH_CLASS]
+    found: np.ndarray = rows[:, OCTAVE] * 12 + rows[:, PITCH_CLASS]
+    return found
 
 
 def test_the_same_seed_and_step_give_the_same_batch_in_any_order() -> None:

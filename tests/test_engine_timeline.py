@@ -138,10 +138,20 @@ def test_a_full_window_turns_without_a_seam() -> None:
     assert all(0 <= b.onset - a.onset <= LONGEST_REST for a, b in itertools.pairwise(notes))
 
 
-def test_windows_do_not_repeat_each_other() -> None:
-    notes = play(begun(), 3 * tiny.CONFIG.window)
-    steps = [(b.onset - a.onset, b.pitch, b.velocity) for a, b in itertools.pairwise(notes)]
-    assert len(set(steps)) > 0.9 * len(steps)
+def test_every_window_has_dice_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else each would begin with the same draws."""
+    seeds: list[int] = []
+    begin = tiny.decoder().begin
+
+    def watched(seed: int) -> State:
+        seeds.append(seed)
+        return begin(seed)
+
+    monkeypatch.setattr(tiny.decoder(), "begin", watched)
+    for seed in (0, 1):
+        play(Timeline(tiny.decoder(), seed), 3 * tiny.CONFIG.window)
+    assert len(seeds) > 8
+    assert len(set(seeds)) == len(seeds) - 2  # each timeline's first is begun twice
 
 
 def test_the_model_reads_time_going_on_in_a_long_session(window: Window) -> None:

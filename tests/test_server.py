@@ -5,9 +5,11 @@ import contextlib
 import os
 import signal
 import socket
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
 
@@ -15,7 +17,7 @@ from jazzd.engine import protocol
 from jazzd.engine.protocol import Advance, Begin, Failed, Hello, Key, Note, Ping, Pong, Ready, Revise
 from jazzd.engine.server import Loader, serve
 from jazzd.errors import EngineError, JazzdError, ModelError
-from jazzd.moonbeam.decode import Decoder
+from jazzd.moonbeam.decode import Controls, Decoder, State
 from jazzd.moonbeam.weights import Base
 
 KEYS = tuple(Key(0, 200, pitch, 70) for pitch in (50, 57, 60, 65))
@@ -250,9 +252,31 @@ async def test_a_second_player_is_refused_while_the_first_is_in(listen: str) -> 
         assert await second.hear() == Failed(reason="another player is connected")
         assert await second.hear() is None
         await first.nothing_more()
-        first.say(Begin(seed=1), START, Advance(now=0, until=10**6))
         await first.leave()
-        await (await served.welcome()).nothing_more()  # nobody's music goes on
+        await (await served.welcome()).nothing_more()
+
+
+async def test_nothing_is_made_for_a_player_who_has_left(
+    listen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, made = tiny.decoder().step, 0
+
+    def counted(state: State, controls: Controls) -> tuple[State, np.ndarray]:
+        nonlocal made
+        made += 1
+        return step(state, controls)
+
+    monkeypatch.setattr(tiny.decoder(), "step", counted)
+    async with engine(listen) as served:
+        player = await served.welcome()
+        player.say(Begin(seed=1), START, Advance(now=0, until=2**31 - 1))
+        await player.notes(1000)
+        await player.leave()
+        async with asyncio.timeout(15):
+            before = 0
+            while before != made:
+                before = made
+                await asyncio.sleep(0.3)
 
 
 @pytest.mark.parametrize("early", [True, False])
@@ -290,25 +314,30 @@ async def test_the_end_of_an_inherited_socket_is_the_engines_end() -> None:
             await served.task
 
 
-async def test_an_inherited_engine_that_cannot_load_says_what_was_wrong() -> None:
+async def test_an_inherited_engine_that_cannot_load_says_what_was_wrong_and_no_more() -> None:
+    """Its player tells the user: a traceback beside that would only confuse."""
+
     def load() -> tuple[Base, Decoder]:
         raise ValueError("seven is not a size")
 
     ours, theirs = socket.socketpair()
-    async with engine(f"fd:{theirs.detach()}", load) as served:
-        player = served.joined(*await asyncio.open_connection(sock=ours))
-        player.say(Hello())
-        assert await player.hear() == Failed(reason="seven is not a size")
-        with pytest.raises(ValueError, match="seven is not a size"):
-            await served.task
+    player = Player(*await asyncio.open_connection(sock=ours))
+    player.say(Hello())
+    with pytest.raises(SystemExit):
+        await serve(f"fd:{theirs.detach()}", load)
+    assert await player.hear() == Failed(reason="seven is not a size")
+    await player.leave()
 
 
-async def test_sigterm_ends_it_even_with_a_player_in(listen: str) -> None:
+async def test_sigterm_ends_it_in_the_middle_of_the_music(listen: str) -> None:
     async with engine(listen) as served:
-        await served.welcome()
+        player = await served.welcome()
+        player.say(Begin(seed=1), START, Advance(now=0, until=2**31 - 1))
+        await player.notes(1000)
         signal.raise_signal(signal.SIGTERM)
         async with asyncio.timeout(30):
             await served.task
+        assert "decode" not in [thread.name for thread in threading.enumerate()]
 
 
 async def test_over_tcp_with_a_token() -> None:

@@ -303,6 +303,38 @@ def test_panic_silences_at_once_and_until_the_next_chord(room: Room, quiet: Call
     assert len(room.struck) > count
 
 
+def test_a_silence_is_no_work_when_nothing_sounds(room: Room) -> None:
+    with capture_logs() as logged:
+        for control in (120, 123):
+            room.turn(control)
+        room.play(mido.Message("stop"))
+        room.wait(1)
+    assert (logged, room.asked, room.heard) == ([], [], [])
+
+
+def test_a_silence_counts_before_there_is_an_engine(room: Room) -> None:
+    room.kill_engine()
+    room.strike(*DM7)
+    room.wait(0.1)
+    room.turn(123)
+    room.start_engine()
+    room.wait(1)
+    assert not room.struck
+
+
+def test_a_knob_that_repeats_itself_does_nothing(room: Room) -> None:
+    room.turn(21, 100)
+    room.strike(*DM7)
+    room.wait(0.5)
+    count = len(room.revisions)
+    with capture_logs() as logged:
+        for _ in range(20):
+            room.turn(21, 100)
+            room.wait(0.05)
+    assert "knob_turned" not in {event["event"] for event in logged}
+    assert len(room.revisions) == count
+
+
 def test_a_lost_engine_is_silence_at_once_and_music_comes_back(room: Room) -> None:
     room.strike(*DM7)
     room.wait(1)

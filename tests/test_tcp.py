@@ -110,6 +110,16 @@ async def test_random_bytes_change_nothing_for_the_others(room: Room) -> None:
     await until(lambda: NOTE.copy(channel=15, note=127, velocity=127) in room.heard)
 
 
+async def test_a_flood_of_one_client_leaves_room_for_the_others(room: Room) -> None:
+    _, writer = await room.enter()
+    _, other = await room.enter()
+    writer.write(b"\x90\x40\x40" * 20_000)
+    other.write(NOTE.bin())
+    await until(lambda: NOTE in room.heard)
+    assert room.heard.index(NOTE) < 5000
+    await until(lambda: len(room.heard) == 20_001)
+
+
 async def test_a_client_that_does_not_read_is_dropped_and_the_others_hear_on(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import mido
+import numpy as np
 from flax import nnx
 
 from jazzd.moonbeam import decode
@@ -21,15 +24,20 @@ TICKS_PER_BEAT = 50
 Note = tuple[int, int, int]
 """Onset and duration in ticks, pitch."""
 
-
-LOUDNESS = 6
-"""Freshly drawn weights say next to nothing; these make every note hang on all that came before it."""
+WEIGHT = 0.2
+"""Size of the random weights: enough for every note to hang on all that came before it."""
 
 
 @cache
 def model() -> Moonbeam:
     graph, weights = nnx.split(Moonbeam(CONFIG, nnx.Rngs(0)))
-    return nnx.merge(graph, jax.tree.map(lambda weight: LOUDNESS * weight, weights))
+    dice = np.random.default_rng(0)
+
+    def drawn(path: tuple[Any, ...], weight: jax.Array) -> jax.Array:
+        is_norm = "scale" in jax.tree_util.keystr(path)
+        return weight if is_norm else jnp.asarray(dice.normal(0, WEIGHT, weight.shape), weight.dtype)
+
+    return nnx.merge(graph, jax.tree_util.tree_map_with_path(drawn, weights))
 
 
 @cache

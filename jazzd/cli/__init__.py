@@ -31,8 +31,18 @@ def main() -> None:
         if error.filename is None:  # not about a file that the user named
             raise
         sys.exit(_complain(f"{error.filename}: {error.strerror}", 1))
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not _out_of_memory(error):
+            raise
+        sys.exit(_complain("out of memory: close what else uses it, or take a smaller base", 1))
 
 
-def _complain(sentence: object, code: int) -> int:
-    print(f"jazzd: {sentence}", file=sys.stderr)
+def _out_of_memory(error: RuntimeError) -> bool:
+    """Whether JAX's allocator gave up: known by its words, since only some commands import JAX."""
+    return type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError") and "RESOURCE_EXHAUSTED" in str(error)
+
+
+def _complain(error: object, code: int) -> int:
+    sentence = str(error)
+    print(sentence if sentence.startswith("jazzd ") else f"jazzd: {sentence}", file=sys.stderr)
     return code

@@ -12,11 +12,13 @@ from jazzd.cli.options import (
     NumericsOption,
     StyleOption,
     StylesOption,
+    check_folder,
     check_style,
     daemon_options,
+    finite,
     show,
 )
-from jazzd.errors import ConfigError
+from jazzd.errors import ConfigError, ModelError
 from jazzd.teach.recipe import Recipe
 
 app = typer.Typer()
@@ -28,12 +30,12 @@ app.add_typer(bench_app, name="bench")
 
 @app.command()
 def evaluate(
-    midi: Annotated[Path | None, typer.Argument(metavar="MIDI_DIR", help="Music it has not heard.")] = None,
+    midi: Annotated[Path | None, typer.Argument(metavar="MIDI_DIR", help="A folder of music it has not heard.")] = None,
     rows: Annotated[
-        Path | None, typer.Option(metavar="FILE.npz", help="Score these rows instead, one by one.")
+        Path | None, typer.Option(metavar="FILE.npz", help="Score the rows of this file instead.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="OUT.npz", help="Where the rows' scores go.")
+        Path | None, typer.Option("--output", "-o", metavar="OUT.npz", help="The file for the rows' scores.")
     ] = None,
     no_chords: Annotated[bool, typer.Option("--no-chords", help="Hide the chords of solos.")] = False,
     style: StyleOption = "",
@@ -55,31 +57,39 @@ def evaluate(
         raise ConfigError("say either a folder of MIDI files, or --rows FILE.npz and -o OUT.npz")
     model = weights.load(base, resident.element_type(dtype), numerics).model
     if rows and output:
-        score_rows(model, rows, output)
+        show(score_rows(model, rows, output), as_json)
     if not midi:
         return
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    # Where nobody looks on, even a bar that goes away would leave an empty line.
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("listening", total=None)
-        show(
-            measure(model, midi, not no_chords, lambda done, of: bar.update(task, completed=done, total=of)),
-            as_json,
+        figures = measure(
+            model,
+            midi,
+            not no_chords,
+            lambda done, of: bar.update(task, completed=done, total=of),
+            lambda refused: console.print(
+                f"left out: {refused.reason}", highlight=False, markup=False, soft_wrap=True
+            ),
         )
+    show(figures, as_json)
 
 
 @app.command()
 def finetune(
-    midi: Annotated[Path, typer.Argument(metavar="MIDI_DIR", help="What to learn from.")],
-    name: Annotated[str, typer.Option(help="Of what is made.")],
+    midi: Annotated[Path, typer.Argument(metavar="MIDI_DIR", help="A folder of MIDI files to learn from.")],
+    name: Annotated[str, typer.Option(help="What to call the result.")],
     full: Annotated[bool, typer.Option("--full", help="Train every weight: makes a base.")] = False,
-    out: Annotated[Path | None, typer.Option(metavar="RUN", help="Else runs/NAME.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="RUN", help="The run's folder; if not given, runs/NAME.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run was stopped.")] = False,
     steps: Annotated[int, typer.Option(min=1)] = Recipe.steps,
     batch_size: Annotated[int, typer.Option(min=1)] = Recipe.batch_size,
     length: Annotated[int, typer.Option(min=64, help="Rows of a window.")] = Recipe.length,
-    learning_rate: Annotated[float, typer.Option(min=0)] = Recipe.learning_rate,
+    learning_rate: Annotated[float, typer.Option(min=0, callback=finite)] = Recipe.learning_rate,
     warmup_steps: Annotated[int, typer.Option(min=0)] = Recipe.warmup_steps,
     chord_share: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of windows from pieces with chords.")
+        float, typer.Option(min=0, max=1, callback=finite, help="Share of windows from pieces with chords.")
     ] = Recipe.chord_share,
     seed: Annotated[int, typer.Option(min=0)] = Recipe.seed,
 ) -> None:
@@ -101,6 +111,7 @@ def finetune(
         seed=seed,
     )
     run = out or Path("runs") / name
+    check_folder(run)
     train_base(midi, run, Config.builtin(), recipe, Console(stderr=True), resume)
     print(f"{run / 'best'} is a base now: jazzd run --base {run / 'best'}")
 
@@ -120,12 +131,15 @@ def base_convert(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="A .pt checkpoint in the published layout.")],
     target: Annotated[Path, typer.Argument(metavar="DST", help="The folder to write.")],
     config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Its sizes, with the reference's keys.")
+        Path | None, typer.Option(metavar="FILE", help="A JSON file of its sizes, with the reference's keys.")
     ] = None,
 ) -> None:
     """Make a base folder from a published checkpoint."""
     from jazzd.moonbeam.weights import convert
 
+    check_folder(target)
+    if config and not config.is_file():
+        raise ModelError(f"{config}: there is no such file; --config names a JSON file of the model's sizes")
     convert(source, target, config)
     print(f"{target} is a base now: jazzd run --base {target}")
 

@@ -1,6 +1,7 @@
 """What several commands take, and how they show what they found."""
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,13 +13,14 @@ FOLDER = "builtin|FOLDER"
 Dtype = Literal["float32", "bfloat16"]
 Numerics = Literal["exact", "rounded"]
 
-BaseOption = Annotated[str, typer.Option("--base", metavar=FOLDER, help="The frozen model.")]
-DtypeOption = Annotated[Dtype | None, typer.Option("--dtype", help="Else what suits the device.")]
+BaseOption = Annotated[str, typer.Option("--base", metavar=FOLDER, help="The model that plays.")]
+DtypeOption = Annotated[Dtype | None, typer.Option("--dtype", help="Number type of the weights; if not given, what suits the device.")]
 NumericsOption = Annotated[
-    Numerics | None, typer.Option("--numerics", help="Frequency tables; else those the base was made with.")
+    Numerics | None,
+    typer.Option("--numerics", help="Frequency tables; if not given, those the base was made with."),
 ]
-StyleOption = Annotated[str, typer.Option("--style", metavar="NAME", help="Else the plain base.")]
-StylesOption = Annotated[Path, typer.Option("--styles", metavar="FOLDER", help="Where the styles are.")]
+StyleOption = Annotated[str, typer.Option("--style", metavar="NAME", help="The style to play in; if not given, the plain base.")]
+StylesOption = Annotated[Path, typer.Option("--styles", metavar="FOLDER", help="The folder of the styles.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 
 
@@ -33,16 +35,39 @@ def daemon_options(base: str, dtype: str | None, numerics: str | None, styles: P
     return [word for option, value in given.items() if value is not None for word in (option, value)]
 
 
+def check_folder(path: Path) -> None:
+    """Raises ConfigError where a file is in the way of a folder to write."""
+    if path.is_file():
+        raise ConfigError(f"{path} is a file; name a folder")
+
+
+def finite(value: float) -> float:
+    """For options: the ranges let `nan` pass."""
+    if not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is no number to count with.")
+    return value
+
+
 def show(figures: dict[str, Any], as_json: bool) -> None:
+    """The figures as one JSON object, or as lines for people: rounded, and without what is empty."""
     if as_json:
         print(json.dumps(figures))
         return
-    for key, value in _flat(figures):
-        print(f"{key}: {value}")
+    for words, value in _flat(rounded(figures)):
+        if value not in (None, ""):
+            print(f"{words}: {value}")
+
+
+def rounded(value: Any) -> Any:
+    """Floats to three places wherever they are, those that would vanish as they are."""
+    if isinstance(value, dict):
+        return {key: rounded(each) for key, each in value.items()}
+    return round(value, 3) or value if isinstance(value, float) else value
 
 
 def _flat(figures: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     lines = []
     for key, value in figures.items():
-        lines += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
+        words = prefix + key.replace("_", " ")
+        lines += _flat(value, f"{words} ") if isinstance(value, dict) else [(words, value)]
     return lines

@@ -15,11 +15,14 @@ from jazzd.cli.options import (
     NumericsOption,
     StyleOption,
     StylesOption,
+    check_folder,
     check_style,
     daemon_options,
+    finite,
+    rounded,
     show,
 )
-from jazzd.errors import ConfigError
+from jazzd.errors import ConfigError, JazzdError
 
 if TYPE_CHECKING:
     from jazzd.solo import Sounding
@@ -30,19 +33,18 @@ app = typer.Typer()
 @app.command()
 def run(
     config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Else ./daemon.toml, else the one of the user.")
+        Path | None, typer.Option(metavar="FILE", help="The settings; if not given, ./daemon.toml, else the user's own.")
     ] = None,
-    base: Annotated[str | None, typer.Option(metavar=FOLDER, help="The frozen model.")] = None,
+    base: Annotated[str | None, typer.Option(metavar=FOLDER, help="The model that plays.")] = None,
     dtype: DtypeOption = None,
     numerics: NumericsOption = None,
-    styles: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where the styles are.")] = None,
+    styles: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The folder of the styles.")] = None,
 ) -> None:
-    """Run the daemon: listen for chords, play solos, until SIGTERM or Ctrl-C."""
+    """Run the daemon: chords in, solos out, until Ctrl-C or SIGTERM."""
     from jazzd import log
     from jazzd.config import load
     from jazzd.player import daemon
 
-    log.configure()
     overrides: dict[str, dict[str, object]] = {"engine": {}, "styles": {}}
     for section, key, value in (
         ("engine", "base", base),
@@ -51,18 +53,19 @@ def run(
     ):
         if value is not None:
             overrides[section][key] = value
-    daemon.run(load(config, overrides), numerics)
+    with log.to_stderr():
+        daemon.run(load(config, overrides), numerics)
 
 
 @app.command()
 def engine(
     listen: Annotated[
-        str, typer.Option(metavar="unix:PATH|tcp://HOST:PORT", help="Where the player finds it.")
+        str, typer.Option(metavar="unix:PATH|tcp://HOST:PORT", help="The address at which the player finds it.")
     ],
     base: BaseOption = "builtin",
-    dtype: Annotated[Literal["auto", "float32", "bfloat16"], typer.Option(help="Of the weights.")] = "auto",
+    dtype: Annotated[Literal["auto", "float32", "bfloat16"], typer.Option(help="Number type of the weights.")] = "auto",
     numerics: NumericsOption = None,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where the model lives.")] = "auto",
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="What the model runs on.")] = "auto",
 ) -> None:
     """Run the engine alone, for WSL2 or a machine with a GPU."""
     import asyncio
@@ -71,25 +74,29 @@ def engine(
     from jazzd.engine.server import serve
     from jazzd.moonbeam import resident
 
-    log.configure()
-    asyncio.run(serve(listen, lambda: resident.load(base, dtype, numerics, device)))
+    with log.to_stderr():
+        asyncio.run(serve(listen, lambda: resident.load(base, dtype, numerics, device)))
 
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where demo.mid and demo.wav go.")] = Path(),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder for demo.mid and demo.wav.")] = Path(),
     style: StyleOption = "",
-    seconds: Annotated[float, typer.Option(min=2, max=3600, help="Length of the chords.")] = 32.0,
+    seconds: Annotated[float, typer.Option(min=2, max=3600, callback=finite, help="Length of the chords.")] = 32.0,
     base: BaseOption = "builtin",
     dtype: DtypeOption = None,
     numerics: NumericsOption = None,
     styles: StylesOption = Path("styles"),
     as_json: JsonOption = False,
 ) -> None:
-    """Hear it without any MIDI gear: chords are played into the real daemon, both sides are recorded."""
+    """Hear it without any MIDI gear.
+
+    Chords are played into the real daemon in real time, and both sides are recorded.
+    """
     from jazzd.demo import run as perform
 
     check_style(style)
+    check_folder(out)
     perform(out, seconds, daemon_options(base, dtype, numerics, styles), as_json)
 
 
@@ -101,14 +108,14 @@ def solo(
         Path | None, typer.Option(metavar="CHORDS.mid", help="Chords from a file instead.")
     ] = None,
     style: StyleOption = "",
-    tempo: Annotated[float, typer.Option(min=30, max=300, help="Beats a minute.")] = 120.0,
-    bars_per_chord: Annotated[float, typer.Option(min=0.25, max=16, help="Bars of four beats.")] = 1.0,
+    tempo: Annotated[float, typer.Option(min=30, max=300, callback=finite, help="Beats a minute.")] = 120.0,
+    bars_per_chord: Annotated[float, typer.Option(min=0.25, max=16, callback=finite, help="How many bars of four beats.")] = 1.0,
     choruses: Annotated[int, typer.Option(min=1, max=64, help="Times through.")] = 1,
-    temperature: Annotated[float, typer.Option(min=0, max=2, help="0 careful .. 2 wild.")] = 0.9,
-    top_p: Annotated[float, typer.Option(min=0.01, max=1, help="Share of the likeliest notes.")] = 0.95,
+    temperature: Annotated[float, typer.Option(min=0, max=2, callback=finite, help="0 careful .. 2 wild.")] = 0.9,
+    top_p: Annotated[float, typer.Option(min=0.01, max=1, callback=finite, help="Draw from this share of the likeliest.")] = 0.95,
     max_notes: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Else a new one each time.")] = None,
-    wav: Annotated[Path | None, typer.Option(metavar="OUT.wav", help="Its sound, too.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="For the same solo again; if not given, a new one each time.")] = None,
+    wav: Annotated[Path | None, typer.Option(metavar="OUT.wav", help="Write its sound to this file, too.")] = None,
     no_chords: Annotated[bool, typer.Option("--no-chords", help="Leave the chords' track out.")] = False,
     base: BaseOption = "builtin",
     dtype: DtypeOption = None,
@@ -151,8 +158,9 @@ def ports(as_json: JsonOption = False) -> None:
         print(json.dumps(vars(found)))
         return
     print(f"backend: {found.backend}{found.reason and f' ({found.reason})'}")
+    ours = _ports_of_the_daemon()
     for heading, names in (("inputs", found.inputs), ("outputs", found.outputs)):
-        print(f"{heading}: {', '.join(names) or 'none'}")
+        print(f"{heading}: {', '.join(name + ours.get(name, '') for name in names) or 'none'}")
 
 
 @app.command()
@@ -160,15 +168,26 @@ def status(as_json: JsonOption = False) -> None:
     """Ask the running daemon how it is."""
     from jazzd.player import control
 
-    show(control.ask({"do": "status"}), as_json)
+    show(rounded(control.ask({"do": "status"})), as_json)
 
 
 @app.command()
 def panic() -> None:
-    """Silence the running daemon at once; the next struck chord plays again."""
+    """Silence the running daemon, until the next chord is struck."""
     from jazzd.player import control
 
     control.ask({"do": "panic"})
+
+
+def _ports_of_the_daemon() -> dict[str, str]:
+    """What to say behind the names of the ports that a running daemon uses."""
+    from jazzd.player import control
+
+    try:
+        midi = control.ask({"do": "status"}).get("midi", {})
+    except JazzdError:  # none runs
+        return {}
+    return {midi.get("input", ""): " (jazzd listens here)", midi.get("output", ""): " (jazzd plays here)"}
 
 
 def _chart(progression: str, midi: Path | None, bar_s: float, choruses: int) -> "list[Sounding]":

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import NoReturn
 from urllib.parse import urlsplit
 
 import structlog
@@ -58,6 +57,7 @@ class Worker:
         self._timeline: Timeline | None = None
         self._turn: _Turn | None = None
         self._step_s = STEP_GUESS_S
+        self._ended = False
 
     def tell(self, message: protocol.ToEngine, reply: Send) -> None:
         self._inbox.put((message, reply))
@@ -66,11 +66,16 @@ class Worker:
         """The player is gone: forget its music."""
         self._inbox.put(None)
 
-    def run(self) -> NoReturn:
-        """Load, then serve for good. Raises what loading raises."""
+    def end(self) -> None:
+        """Let `run` return, once it has done what it is doing."""
+        self._ended = True
+        self._inbox.put(None)
+
+    def run(self) -> None:
+        """Load, then serve until the end. Raises what loading raises."""
         self._base, self._decoder = self._load()
         reply: Send = _nowhere
-        while True:
+        while not self._ended:
             try:
                 item = self._inbox.get(block=not self._wanted())
             except queue.Empty:
@@ -152,7 +157,8 @@ async def serve(listen: str, load: Loader, token: str = "") -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    threading.Thread(target=work, name="decode", daemon=True).start()
+    thread = threading.Thread(target=work, name="decode", daemon=True)
+    thread.start()
     door = Door(worker, token)
     close = await _listen(listen, door, stopped)
     try:
@@ -163,6 +169,8 @@ async def serve(listen: str, load: Loader, token: str = "") -> None:
             raise failure
     finally:
         close()
+        worker.end()
+        thread.join(FAREWELL_S)  # a thread that is in the model when Python ends would abort the process
 
 
 async def _listen(listen: str, door: "Door", stopped: asyncio.Event) -> Callable[[], object]:
@@ -219,6 +227,8 @@ class Door:
             log.warning("player_refused", reason=str(error))
             with suppress(OSError):
                 writer.write(protocol.line(protocol.Failed(reason=str(error))))
+        except asyncio.CancelledError:  # the engine ends: up to 3.11 asyncio would print this as a mistake
+            pass
         finally:
             if self._player is writer:
                 self._player = None

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +121,8 @@ def from_tensors(
             else:
                 filled[entry.path] = wanted[entry.path].replace(jnp.asarray(tensor, dtype))
     if problems:
-        raise ModelError(f"{source} is not a Moonbeam of this shape: {'; '.join(problems)}")
+        listed = "; ".join(problems)
+        raise ModelError(f"{source} does not fit its config; use the one that belongs to it: {listed}")
     return nnx.merge(graph, nnx.from_flat_state(list(filled.items())))
 
 
@@ -178,6 +180,7 @@ def save(folder: Path, config: Config, tensors: Mapping[str, np.ndarray]) -> str
     try:
         save_file(dict(tensors), partial)
         (folder / CONFIG).write_text(json.dumps(config.to_json(), indent=1) + "\n")
+        shutil.copymode(folder / CONFIG, partial)  # safetensors writes for the owner's eyes only
         os.replace(partial, folder / WEIGHTS)
     finally:
         partial.unlink(missing_ok=True)

@@ -32,8 +32,10 @@ from jazzd.player.tcp import TcpServer
 
 STOP_S = 4.0
 """A part that has not closed this long after SIGTERM is left to the system; the notes are off long before."""
-FORCE_S = 0.2
-"""What a second signal leaves for the notes to go off."""
+UNREACHABLE = (
+    "nobody can play: no MIDI system is in use and midi.tcp_listen is empty; start ALSA or JACK, or set "
+    "midi.tcp_listen to an address such as 127.0.0.1:9080, then start jazzd again"
+)
 NOT_YET = (
     "styles.default",
     "solo.mode",
@@ -47,7 +49,7 @@ NOT_YET = (
 
 
 def run(settings: Settings, numerics: str | None = None, engine_command: Sequence[str] = ()) -> None:
-    """Plays until SIGTERM or Ctrl-C, and returns with every note off. A second signal exits at once.
+    """Plays until SIGTERM or Ctrl-C, and returns with every note off.
 
     `engine_command` starts an engine, if it is not to be our own. Raises JazzdError if a part cannot start.
     """
@@ -158,8 +160,10 @@ def _choose_program(settings: Settings, output: Output) -> None:
 
 def _warn(settings: Settings, ports: Ports, tcp: TcpServer) -> None:
     log = structlog.get_logger()
-    if ports.backend == "none" and settings.midi.backend != "tcp":
-        log.warning("no_midi_ports", reason=ports.reason, instead=tcp.address or "set midi.tcp_listen")
+    if ports.backend == "none" and not tcp.address:
+        log.error(UNREACHABLE, reason=ports.reason)
+    elif ports.backend == "none" and settings.midi.backend != "tcp":
+        log.warning("no_midi_ports", reason=ports.reason, instead=tcp.address)
     for name in NOT_YET:
         section, key = name.split(".")
         if getattr(getattr(settings, section), key) != getattr(Settings.model_fields[section].default, key):
@@ -175,32 +179,36 @@ def _engine_command(settings: Settings, numerics: str | None) -> list[str]:
 
 @contextlib.contextmanager
 def _stop_signals(loop: asyncio.AbstractEventLoop) -> Iterator[asyncio.Event]:
-    """The event that SIGTERM, Ctrl-C and the end of the terminal set."""
+    """The event that SIGTERM, Ctrl-C and the end of the terminal set.
+
+    Signals after the first change nothing: the notes are off by then, and the rest is over in STOP_S.
+    """
     stop = asyncio.Event()
     # A driver that never returns (a JACK server that stands still) must not keep us.
     last_resort = threading.Timer(STOP_S, os._exit, (0,))
     last_resort.daemon = True
-    seen: list[int] = []
+    stopping = False
 
-    def signalled(number: int) -> None:
-        seen.append(number)
-        if len(seen) == 1:
+    def signalled() -> None:
+        nonlocal stopping
+        if not stopping:
+            stopping = True
             stop.set()
             last_resort.start()
-        else:
-            loop.call_later(FORCE_S, os._exit, 1)
 
     signals = [signal.SIGTERM, signal.SIGINT]
     if sys.platform != "win32":
         signals.append(signal.SIGHUP)
     for each in signals:
-        loop.add_signal_handler(each, signalled, each)
+        loop.add_signal_handler(each, signalled)
     try:
         yield stop
     finally:
         last_resort.cancel()
         for each in signals:
             loop.remove_signal_handler(each)
+            if stopping:  # the process is about to end, and must not end in the noise of a second Ctrl-C
+                signal.signal(each, signal.SIG_IGN)
 
 
 async def _end(task: asyncio.Task[None]) -> None:

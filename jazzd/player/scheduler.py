@@ -150,6 +150,12 @@ class Scheduler:
             self.release_all()
             return dropped
 
+    @property
+    def idle(self) -> bool:
+        """Nothing sounds and nothing is planned."""
+        with self._changed:
+            return not (self._ons or self._offs or self._ledger.sounding)
+
     def figures(self) -> OutputFigures:
         with self._changed:
             sounding = len(self._ledger.sounding)

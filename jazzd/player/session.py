@@ -94,7 +94,8 @@ class Session:
         """A message reached the input port at `at`."""
         match self._controls.read(message):
             case Silenced(reason):
-                self.silence(reason)
+                if self._wanted or self._phrase or not self._scheduler.idle:
+                    self.silence(reason)
             case Turned(knob, value):
                 self.turn(knob, value)
             case None:
@@ -161,6 +162,8 @@ class Session:
 
     def turn(self, knob: str, value: float) -> None:
         """Sets a knob, in its own unit; what sounds next follows it."""
+        if self.knobs[knob] == value:
+            return
         self.knobs[knob] = value
         if self._turn_at is None:
             self._turn_at = Seconds(max(self._now(), self._turned_at + KNOB_S))

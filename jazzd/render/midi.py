@@ -119,8 +119,10 @@ def _opened(path: Path) -> mido.MidiFile:
         return file
     except FileNotFoundError:
         raise MidiError(f"{path} does not exist") from None
+    except IsADirectoryError:
+        raise MidiError(f"{path} is a folder, not a MIDI file") from None
     except Exception as error:  # mido raises whatever the broken byte leads to
-        reason = str(error) or "it ends too early"
+        reason = (isinstance(error, OSError) and error.strerror) or str(error) or "it ends too early"
         raise MidiError(f"{path} is not a MIDI file that can be read: {reason}") from None
 
 

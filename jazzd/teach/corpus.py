@@ -28,10 +28,19 @@ class Piece:
     chords: tuple[tuple[int, str], ...] = ()
 
     @property
-    def held_out(self) -> bool:
-        """Whether the piece validates: decided by its name without take number: takes stay together."""
+    def lot(self) -> float:
+        """A number from 0 to 1, drawn by the name without its take: takes of one tune have the same."""
         tune = re.sub(r"_\d{1,2}$", "", Path(self.name).stem)
-        return int(hashlib.sha256(tune.encode()).hexdigest()[:8], 16) / 2**32 < VALIDATION_SHARE
+        return int(hashlib.sha256(tune.encode()).hexdigest()[:8], 16) / 2**32
+
+
+def split(pieces: Sequence[Piece]) -> tuple[list[Piece], list[Piece]]:
+    """The pieces to teach and those to validate with: about a twentieth of the tunes, but at least one.
+
+    The tune's name decides alone, so that its takes stay on one side, and more files change no tune's side.
+    """
+    limit = max(VALIDATION_SHARE, min((piece.lot for piece in pieces), default=0.0))
+    return [p for p in pieces if p.lot > limit], [p for p in pieces if p.lot <= limit]
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,9 @@ class Refused:
 
 def files(folder: Path) -> list[Path]:
     """Every MIDI file below `folder`, sorted. Raises MidiError when there is none."""
+    if not folder.is_dir():
+        wrong = "it is a file; name the folder that holds it" if folder.exists() else "there is no such folder"
+        raise MidiError(f"{folder}: {wrong}")
     found = sorted(
         path for path in folder.rglob("*") if path.suffix.lower() in (".mid", ".midi") and path.is_file()
     )
@@ -82,7 +94,10 @@ def _read_under(arguments: tuple[Path, Path]) -> Piece | Refused:
 def read_folder(
     folder: Path, step: Callable[[int, int], None] = lambda done, of: None
 ) -> list[Piece | Refused]:
-    """Every file below `folder`, in name order; `step(done, of)` is told of the progress."""
+    """Every file below `folder`, in name order; `step(done, of)` is told of the progress.
+
+    Raises MidiError when there is none, or none that is a piece.
+    """
     paths = files(folder)
     found: list[Piece | Refused] = []
     # Spawned, not forked: the caller may have JAX's threads.
@@ -90,6 +105,9 @@ def read_folder(
         for item in pool.map(_read_under, [(folder, path) for path in paths], chunksize=8):
             found.append(item)
             step(len(found), len(paths))
+    refused = [item for item in found if isinstance(item, Refused)]
+    if len(refused) == len(found):
+        raise MidiError(f"{folder}: no file in it can be used, out of {len(found)}; {refused[0].reason}")
     return found
 
 

@@ -1,6 +1,8 @@
 """How likely a base finds music it has not heard, in nats a note."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from jazzd.moonbeam.model import Moonbeam, causal_mask, token_nll
 from jazzd.moonbeam.tokens import COMPING, EOS, FIELDS, INSTRUMENT, NAMES, ONSET, SOS, Vocabulary, chunks
 from jazzd.music import chords, voicing
 from jazzd.teach import corpus
-from jazzd.teach.corpus import Piece
+from jazzd.teach.corpus import Piece, Refused
 from jazzd.teach.dataset import clamped, interleaved
 
 BATCH = 8
@@ -33,17 +35,23 @@ class Window:
 
 
 def evaluate(
-    model: Moonbeam, folder: Path, with_chords: bool = True, step: Step = lambda done, of: None
+    model: Moonbeam,
+    folder: Path,
+    with_chords: bool = True,
+    step: Step = lambda done, of: None,
+    left_out: Callable[[Refused], None] = lambda refused: None,
 ) -> dict[str, Any]:
     """`nll_per_note`, `nll` per field and the number of `notes` over every MIDI file below `folder`.
 
-    Pieces whose markers are chord symbols are scored as solos over those chords, plainly voiced, unless
+    `left_out` is told of each file that cannot be used; `refused` is their number. Pieces whose markers are chord symbols are scored as solos over those chords, plainly voiced, unless
     `with_chords` is false. A rest longer than the vocabulary reaches begins a new excerpt, a longer note
     counts as the longest. Raises MidiError when there is no usable file.
     """
-    pieces = [item for item in corpus.read_folder(folder) if isinstance(item, Piece)]
-    if not pieces:
-        raise MidiError(f"{folder}: none of its MIDI files holds a note")
+    read = corpus.read_folder(folder)
+    pieces = [item for item in read if isinstance(item, Piece)]
+    refused = [item for item in read if isinstance(item, Refused)]
+    for item in refused:
+        left_out(item)
     vocabulary, length = model.config.vocabulary, min(model.config.window, 1024)
     found = list[Window]()
     for piece in pieces:
@@ -65,31 +73,47 @@ def evaluate(
         "nll_per_note": float(mean.sum()),
         "nll": dict(zip(NAMES, map(float, mean), strict=True)),
         "notes": notes,
+        "refused": len(refused),
     }
 
 
-def score_rows(model: Moonbeam, source: Path, target: Path) -> None:
+def score_rows(model: Moonbeam, source: Path, target: Path) -> dict[str, Any]:
     """Score the `rows` (B, L, 6) of an npz file: `token_nll` (B, L-1, 6) float32 in nats, in another.
 
-    Raises ModelError when the file does not hold such rows, or rows that the vocabulary cannot say.
+    Returns how many `sequences` and `tokens` were scored, and the `output`. Raises ModelError when the file
+    does not hold such rows, or rows that the vocabulary cannot say.
     """
+    if target.is_dir():
+        raise ModelError(f"{target}: it is a folder; name the file to write")
     rows, nll = _read_rows(source, model.config.vocabulary), Likelihood(model)
     try:
         scores = [nll(sequence[None]) for sequence in rows]
     except MidiError as error:
         raise ModelError(f"{source}: {error}") from None
+    token_nll = np.concatenate(scores)
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        np.savez(target, token_nll=np.concatenate(scores))
+        with partial.open("wb") as file:  # numpy would add a suffix to a name
+            np.savez(file, token_nll=token_nll)
+        os.replace(partial, target)
     except OSError as error:
         raise ModelError(f"{target}: cannot be written ({error.strerror})") from None
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+    return {"sequences": len(token_nll), "tokens": token_nll.size, "output": str(target)}
 
 
 def _read_rows(source: Path, vocabulary: Vocabulary) -> Int[np.ndarray, "B L 6"]:
+    if not source.is_file():
+        wrong = "it is a folder, not an npz file" if source.is_dir() else "there is no such file"
+        raise ModelError(f"{source}: {wrong}")
     try:
-        with np.load(source, allow_pickle=False) as stored:
-            rows = stored["rows"]
-    except Exception as error:  # a broken zip file raises anything
-        raise ModelError(f"{source}: no npz file with an array `rows` ({error})") from None
+        # Opened here: numpy would leave a broken archive open.
+        with source.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            rows: np.ndarray = stored["rows"]
+    except Exception:  # a broken zip file raises anything
+        raise ModelError(f"{source}: no npz file with an array `rows`, or a damaged one") from None
     if rows.ndim != 3 or min(len(rows), rows.shape[1] - 1) < 1 or rows.shape[2] != len(FIELDS):
         raise ModelError(f"{source}: `rows` must be of shape (B, L, 6), not {rows.shape}")
     if rows.dtype.kind not in "iu":

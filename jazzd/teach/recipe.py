@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class Recipe:
     """How a base is trained; written beside the weights as `recipe.json`."""
 
-    steps: int = 1700
+    steps: int = 700
     batch_size: int = 8
     length: int = 256
     learning_rate: float = 1e-3

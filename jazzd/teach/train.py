@@ -50,13 +50,15 @@ def train_base(
     """
     if run.exists() and any(run.iterdir()) and not resume:
         raise MidiError(f"{run} holds an earlier run; go on with --resume, or choose another --out")
-    run.mkdir(parents=True, exist_ok=True)
     _use_every_core()
-    pieces = _pieces(midi, run / "corpus.npz", console)
-    taught = Dataset(
-        [p for p in pieces if not p.held_out], config.vocabulary, recipe.length, recipe.chord_share, True
-    )
-    held_out = [piece for piece in pieces if piece.held_out]
+    stored = run / "corpus.npz"
+    pieces = corpus.load(stored) if stored.exists() else _read(midi, console)
+    taught_pieces, held_out = corpus.split(pieces)
+    if not taught_pieces:
+        raise MidiError(f"{midi}: too few files: at least one tune to learn from and one to validate with")
+    run.mkdir(parents=True, exist_ok=True)
+    corpus.save(stored, pieces)
+    taught = Dataset(taught_pieces, config.vocabulary, recipe.length, recipe.chord_share, True)
     (run / "recipe.json").write_text(json.dumps(dataclasses.asdict(recipe), indent=1) + "\n")
     trainer = Trainer(config, recipe)
     validation = {
@@ -77,19 +79,13 @@ def _use_every_core() -> None:
         jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
 
 
-def _pieces(midi: Path, stored: Path, console: Console) -> list[corpus.Piece]:
-    if stored.exists():
-        return corpus.load(stored)
+def _read(midi: Path, console: Console) -> list[corpus.Piece]:
     with _progress(console) as bar:
         task = bar.add_task("reading MIDI", total=None, note="")
         found = corpus.read_folder(midi, lambda done, of: bar.update(task, completed=done, total=of))
     for refused in (item for item in found if isinstance(item, corpus.Refused)):
         console.print(f"left out: {refused.reason}", highlight=False, markup=False)
-    pieces = [item for item in found if isinstance(item, corpus.Piece)]
-    if not any(p.held_out for p in pieces) or all(p.held_out for p in pieces):
-        raise MidiError(f"{midi}: {len(pieces)} usable files are too few to train a base and to validate it")
-    corpus.save(stored, pieces)
-    return pieces
+    return [item for item in found if isinstance(item, corpus.Piece)]
 
 
 def _loop(
@@ -271,7 +267,9 @@ class History:
     def add(self, figures: dict[str, Any]) -> bool:
         """Whether these are the best so far."""
         self.entries.append(figures)
-        self.path.write_text("".join(json.dumps(entry) + "\n" for entry in self.entries))
+        partial = self.path.with_suffix(".partial")
+        partial.write_text("".join(json.dumps(entry) + "\n" for entry in self.entries))
+        partial.replace(self.path)
         return figures is self.best
 
     def summary(self) -> str:

@@ -1,0 +1,236 @@
+"""Training a base: it learns, it minimizes the likelihood, and a killed run goes on as if it had not been."""
+
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from reference import golden, model
+from rich.console import Console
+
+from jazzd.errors import MidiError
+from jazzd.moonbeam import decode, weights
+from jazzd.moonbeam.model import causal_mask, token_nll
+from jazzd.teach import train
+from jazzd.teach.corpus import VALIDATION_SHARE, Piece
+from jazzd.teach.dataset import Batch, Dataset
+from jazzd.teach.recipe import Recipe
+from jazzd.teach.train import History, Trainer, field_nll, train_base
+
+RECIPE = Recipe(
+    steps=12,
+    batch_size=2,
+    length=64,
+    learning_rate=3e-3,
+    warmup_steps=2,
+    validate_every=4,
+    validation_batches=1,
+)
+CHANGES = [(0, "Dm7"), (400, "G7"), (800, "Cmaj7")]
+CONSOLE = Console(quiet=True)
+
+
+def names(held_out: bool) -> Iterator[str]:
+    """Of files that validate, or of others."""
+    every = (f"tune {n}.mid" for n in itertools.count())
+    notes = np.zeros((1, 6), int)
+    return (name for name in every if (Piece(name, notes).lot <= VALIDATION_SHARE) == held_out)
+
+
+@pytest.fixture(scope="module")
+def midi(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few pieces with chords and without on each side."""
+    folder = tmp_path_factory.mktemp("midi")
+    for held_out, each in ((False, 3), (True, 1)):
+        files = names(held_out)
+        for n in range(each):
+            tiny.write_midi(folder / next(files), tiny.walk(80, first=60 + n), CHANGES)
+            tiny.write_midi(folder / next(files), tiny.walk(70, every=25, first=48 + n), program=33)
+    (folder / "bad.mid").write_text("left out")
+    return folder
+
+
+@dataclass
+class Run:
+    folder: Path
+    best: dict[str, Any]
+    trainer: Trainer
+    """As it was in the end."""
+
+    def history(self) -> list[dict[str, Any]]:
+        """Without the times of day."""
+        lines = (self.folder / "history.jsonl").read_text().splitlines()
+        return [{k: v for k, v in json.loads(line).items() if k != "time"} for line in lines]
+
+    def weights(self) -> dict[str, np.ndarray]:
+        return weights.to_tensors(self.trainer.model())
+
+
+def trained(midi: Path, folder: Path, recipe: Recipe = RECIPE, resume: bool = False) -> Run:
+    jax.devices()  # JAX has begun: the training takes no more devices for itself
+    decode.use_compile_cache()
+    trainers: list[Trainer] = []
+
+    class Watched(Trainer):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            trainers.append(self)
+
+    # optax mixes dtypes.
+    with pytest.MonkeyPatch.context() as patch, jax.numpy_dtype_promotion("standard"):
+        patch.setattr(train, "Trainer", Watched)
+        best = train_base(midi, folder, tiny.CONFIG, recipe, CONSOLE, resume)
+    return Run(folder, best, trainers[0])
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(midi: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return trained(midi, tmp_path_factory.mktemp("run"))
+
+
+def test_the_loss_falls(uninterrupted: Run) -> None:
+    history = uninterrupted.history()
+    assert [entry["step"] for entry in history] == [4, 8, 12]
+    for kind in ("train", "chords", "plain"):
+        assert history[-1][kind] < history[0][kind] - 3
+    assert history[-1]["train"] < 25  # of 46 for six ids drawn at random
+
+
+def test_the_best_is_a_base_and_the_folder_tells_how_it_came_about(uninterrupted: Run) -> None:
+    folder = uninterrupted.folder
+    base = weights.load(folder / "best")
+    assert base.model.config == tiny.CONFIG
+    assert uninterrupted.best["step"] == uninterrupted.history()[-1]["step"]
+    for name, tensor in weights.to_tensors(base.model).items():
+        np.testing.assert_allclose(tensor, uninterrupted.weights()[name], rtol=2e-3, atol=1e-6)
+    assert Recipe(**json.loads((folder / "recipe.json").read_text())) == RECIPE
+    assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_another_seed_learns_something_else(midi: Path, uninterrupted: Run) -> None:
+    first, other = (Trainer(tiny.CONFIG, replace(RECIPE, seed=seed)) for seed in (0, 1))
+    a, b = (weights.to_tensors(trainer.model())["model.norm.weight"] for trainer in (first, other))
+    np.testing.assert_array_equal(a, b)
+    a, b = (weights.to_tensors(trainer.model())["lm_head.weight"] for trainer in (first, other))
+    assert (a != b).any()
+
+
+def test_a_run_killed_twice_goes_on_as_if_it_had_not_been(
+    midi: Path, tmp_path: Path, uninterrupted: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once in mid-step, once between the figures and the checkpoint that they belong to."""
+    draw = Dataset.batch
+
+    def batch(self: Dataset, size: int, seed: int, step: int) -> Batch:
+        if (seed, step) == (RECIPE.seed, 6):
+            raise KeyboardInterrupt
+        return draw(self, size, seed, step)
+
+    def save(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    for place, name, killed in ((Dataset, "batch", batch), (weights, "save", save)):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, killed)
+            with pytest.raises(KeyboardInterrupt):
+                trained(midi, tmp_path / "run", resume=True)
+    resumed = trained(midi, tmp_path / "run", resume=True)
+    for again, entry in zip(resumed.history(), uninterrupted.history(), strict=True):
+        assert again == pytest.approx(entry)
+    assert resumed.best["step"] == uninterrupted.best["step"]
+    for name, tensor in resumed.weights().items():
+        np.testing.assert_allclose(tensor, uninterrupted.weights()[name], rtol=0, atol=1e-6)
+
+
+def test_a_finished_run_that_is_resumed_is_left_as_it_is(
+    midi: Path, uninterrupted: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step(*_: object) -> None:
+        raise AssertionError("it went on training")
+
+    monkeypatch.setattr(Trainer, "step", step)
+    history = uninterrupted.history()
+    again = trained(midi, uninterrupted.folder, resume=True)
+    assert again.best == uninterrupted.best
+    assert again.history() == history
+
+
+def test_an_earlier_run_is_not_overwritten(midi: Path, uninterrupted: Run) -> None:
+    with pytest.raises(MidiError, match="--resume"):
+        trained(midi, uninterrupted.folder)
+
+
+def test_too_few_files_are_one_sentence(tmp_path: Path) -> None:
+    for held_out in (False, True):
+        folder = tmp_path / f"midi {held_out}"
+        tiny.write_midi(folder / next(names(held_out)), tiny.walk(50))
+        with pytest.raises(MidiError, match="too few files"):
+            trained(folder, tmp_path / f"run {held_out}")
+        assert not (tmp_path / f"run {held_out}").exists()
+
+
+def test_figures_that_are_killed_while_written_leave_those_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(path: Path, text: str) -> None:
+        with path.open("w") as file:
+            file.write(text[:10])
+        raise KeyboardInterrupt
+
+    first = {"step": 1, "train": 9.0, "chords": 8.0}
+    assert History.load(tmp_path).add(first)
+    monkeypatch.setattr(Path, "write_text", killed)
+    with pytest.raises(KeyboardInterrupt):
+        History.load(tmp_path).add({"step": 2, "train": 7.0, "chords": 7.0})
+    assert History.load(tmp_path).entries == [first]
+
+
+def test_the_best_is_that_of_the_lowest_validation(tmp_path: Path) -> None:
+    history = History.load(tmp_path)
+    figures = [(9.0, 9.0), (8.0, 9.0), (7.0, 11.0), (8.4, 8.4)]
+    added = [
+        history.add({"step": n, "train": 0.0, "chords": c, "plain": p}) for n, (c, p) in enumerate(figures)
+    ]
+    assert added == [True, True, False, True]
+    assert History.load(tmp_path).best["step"] == 3
+    history.cut(1)
+    assert history.best["step"] == 1
+
+
+def test_the_loss_is_the_likelihood_over_the_whole_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "LEAK_STRIDE", 1)
+    expected, total, notes = _both_losses()
+    assert notes == 60
+    assert total == pytest.approx(expected, rel=1e-5)
+
+
+def test_sampling_the_leak_comes_near_it() -> None:
+    expected, total, _ = _both_losses()
+    assert total == pytest.approx(expected, rel=0.1)
+    assert total != pytest.approx(expected, rel=1e-5)
+
+
+def _both_losses() -> tuple[float, float, float]:
+    """Of the same 60 notes: by `token_nll`, by `field_nll`, and how many the latter counted."""
+    rows = jnp.asarray(golden("tiny_inputs")["A_input_ids"], jnp.int32)
+    labels = jnp.asarray(golden("tiny_inputs")["A_labels"], jnp.int32)
+    flat = np.random.default_rng(0).permutation(rows.shape[0] * (rows.shape[1] - 1)) < 60
+    counted = jnp.asarray(flat.reshape(rows.shape[0], -1), jnp.float32)
+
+    reference = model()
+
+    @jax.jit
+    def losses(rows: jax.Array, labels: jax.Array, counted: jax.Array) -> tuple[jax.Array, ...]:
+        summaries, _ = reference(rows[:, :-1], causal_mask(rows[:, :-1]))
+        expected = token_nll(reference, rows, labels, causal_mask(rows)) * counted[..., None]
+        return expected.sum(), *field_nll(reference, summaries, labels[:, 1:], counted)
+
+    expected, total, notes = map(float, losses(rows, labels, counted))
+    return expected, total, notes
