@@ -146,7 +146,7 @@ def test_rows_are_scored_one_by_one(jazzd: Run, tiny_base: Path) -> None:
     rows[:, 0] = -1
     np.savez("rows.npz", rows=rows)
     code, out, _ = jazzd("evaluate", "--rows", "rows.npz", "-o", "scores.npz", "--base", str(tiny_base))
-    assert (code, out) == (0, "")
+    assert (code, out) == (0, "sequences: 2\ntokens: 36\noutput: scores.npz\n")
     scores = np.load("scores.npz")["token_nll"]
     assert (scores.shape, scores.dtype) == ((2, 3, 6), np.float32)
     assert (scores > 0).all()
@@ -173,10 +173,67 @@ def test_an_unknown_key_is_one_sentence_that_names_it(jazzd: Run) -> None:
 
 def test_a_file_in_the_way_is_one_sentence(jazzd: Run) -> None:
     Path("taken").write_text("")
-    code, _, err = jazzd("demo", "--out", "taken")
-    assert code == 1
-    assert one_sentence(err)
-    assert "taken" in err
+    for words in (["demo", "--out", "taken"], ["base", "convert", "some.pt", "taken"]):
+        assert jazzd(*words) == (2, "", "jazzd: taken is a file; name a folder\n")
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "500"])
+def test_what_is_no_number_is_refused(jazzd: Run, value: str) -> None:
+    code, out, err = jazzd("solo", "Dm7", "-o", "out.mid", "--tempo", value)
+    assert (code, out) == (2, "")
+    assert f"'--tempo': {value} is not a number from 30 to 300." in err
+
+
+def test_no_first_line_of_help_is_cut(jazzd: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert "..." not in jazzd("--help")[1].partition("Commands:")[2]
+
+
+def test_scored_rows_are_told_of(jazzd: Run, tiny_base: Path) -> None:
+    np.savez("rows.npz", rows=np.array([[[-1] * 6, [0, 10, 5, 0, 0, 80], [9, 10, 5, 2, 0, 80]]]))
+    code, out, err = jazzd(
+        "evaluate", "--rows", "rows.npz", "-o", "scores", "--base", str(tiny_base), "--json"
+    )
+    assert (code, err) == (0, "")
+    assert json.loads(out) == {"sequences": 1, "tokens": 12, "output": "scores"}
+    assert Path("scores").is_file()
+
+
+def test_files_that_are_left_out_are_named(jazzd: Run, tiny_base: Path) -> None:
+    Path("music").mkdir()
+    write_midi(Path("music/good.mid"), [Note5D.from_pitch(0.0, 0.5, 60, 64)], None, [])
+    Path("music/bad.mid").write_text("not music")
+    code, out, err = jazzd("evaluate", "music", "--base", str(tiny_base), "--json")
+    assert (code, json.loads(out)["refused"]) == (0, 1)
+    assert one_sentence(err.replace("left out: ", "jazzd: "))
+    assert "bad.mid" in err
+
+
+def test_out_of_memory_is_one_sentence_and_a_bug_is_not(jazzd: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    class JaxRuntimeError(RuntimeError):
+        pass
+
+    def fail(error: Exception) -> PortList:
+        raise error
+
+    for error in (MemoryError(), JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")):
+        monkeypatch.setattr(midi_ports, "list_ports", lambda error=error: fail(error))
+        code, _, err = jazzd("ports")
+        assert code == 1
+        assert one_sentence(err)
+    monkeypatch.setattr(midi_ports, "list_ports", lambda: fail(JaxRuntimeError("INTERNAL: a bug")))
+    with pytest.raises(JaxRuntimeError):
+        jazzd("ports")
+
+
+def test_the_ports_of_the_daemon_are_marked(jazzd: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = PortList("alsa", ("Keys", "jazzd:Two"), ("jazzd:One", "Synth"))
+    monkeypatch.setattr(midi_ports, "list_ports", lambda: found)
+    monkeypatch.setattr(control, "ask", lambda _: {"midi": {"input": "jazzd:One", "output": "jazzd:Two"}})
+    assert jazzd("ports")[1].splitlines()[1:] == [
+        "inputs: Keys, jazzd:Two (jazzd plays here)",
+        "outputs: jazzd:One (jazzd listens here), Synth",
+    ]
 
 
 def test_exit_codes_follow_the_error(jazzd: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +275,9 @@ def daemon(monkeypatch: pytest.MonkeyPatch, private_user: Path) -> Iterator[list
             connection, _ = listener.accept()
             with connection, connection.makefile("rb") as lines:
                 requests.append(json.loads(lines.readline()))
-                connection.sendall(b'{"engine": {"state": "ready"}, "chord": "Dm7"}\n')
+                connection.sendall(
+                    b'{"engine": {"state": "ready"}, "chord": "Dm7", "style": "", "harmony": 0.50393}\n'
+                )
 
         thread = threading.Thread(target=serve)
         thread.start()
@@ -227,14 +286,14 @@ def daemon(monkeypatch: pytest.MonkeyPatch, private_user: Path) -> Iterator[list
 
 
 def test_status_asks_the_daemon(jazzd: Run, daemon: list[dict[str, Any]]) -> None:
-    assert jazzd("status") == (0, "engine.state: ready\nchord: Dm7\n", "")
+    assert jazzd("status") == (0, "engine state: ready\nchord: Dm7\nharmony: 0.504\n", "")
     assert daemon == [{"do": "status"}]
 
 
 def test_json_is_one_object_and_nothing_else(jazzd: Run, daemon: list[dict[str, Any]]) -> None:
     code, out, err = jazzd("status", "--json")
     assert (code, err) == (0, "")
-    assert json.loads(out) == {"engine": {"state": "ready"}, "chord": "Dm7"}
+    assert json.loads(out) == {"engine": {"state": "ready"}, "chord": "Dm7", "style": "", "harmony": 0.504}
 
 
 def test_panic_asks_the_daemon(jazzd: Run, daemon: list[dict[str, Any]]) -> None:

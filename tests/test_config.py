@@ -65,9 +65,15 @@ def test_the_styles_folder_is_relative_to_who_names_it(
     [
         ("[midi]\ninptu = 'x'", "midi.inptu: there is no such key; allowed are backend, input"),
         ("[mid]\n", "mid: there is no such key; allowed are midi, engine"),
-        ("midi = 3", "midi: 3 is not allowed"),
+        ("midi = 3", "midi: 3 is not allowed: it must be a section"),
+        ("[solo]\nlow = 'c'", "solo.low: 'c' is not allowed: it must be a whole number"),
+        ("[solo]\nlow = 50.5", "solo.low: 50.5 is not allowed: it must be a whole number"),
+        ("[solo]\nmode = 'x'", "solo.mode: 'x' is not allowed: it must be 'follow' or 'trade'"),
+        ("[midi]\ninput = 3", "midi.input: 3 is not allowed: it must be a text in quotes"),
+        ("[midi]\ninput = ''", "midi.input: '' is not allowed: it must have at least 1 character"),
+        ("[styles]\nfolder = 3", "styles.folder: 3 is not allowed: it must be a path in quotes"),
         ("[solo]\ntemperature = 5", "solo.temperature: 5 is not allowed"),
-        ("[solo]\ntemperature = nan", "solo.temperature: nan is not allowed"),
+        ("[solo]\ntemperature = nan", "solo.temperature: nan is not allowed: it must be a number"),
         ("[solo]\nlow = 60\nhigh = 64", "solo: high must be at least 11 semitones above low"),
         ("[control]\nstyle = 64", "control.style: 64 is not allowed: MIDI keeps CC 64"),
         ("[control]\nstyle = 21", "control: two controls have the same CC number"),
@@ -108,6 +114,11 @@ def test_an_unreadable_file_is_refused(tmp_path: Path, text: bytes | None) -> No
         path.write_bytes(text)
     with pytest.raises(ConfigError, match=r"some\.toml"):
         load(path)
+
+
+def test_a_folder_in_place_of_a_file_is_called_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="it is a folder"):
+        load(tmp_path)
 
 
 def test_the_runtime_folder_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,9 +88,19 @@ def test_markers_that_name_no_chord_make_no_chord_piece(tmp_path: Path) -> None:
 
 def test_a_folder_without_midi_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "readme.txt").write_text("nothing here")
-    for folder in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(MidiError, match=r"no \.mid or \.midi file"):
-            corpus.files(folder)
+    with pytest.raises(MidiError, match=r"no \.mid or \.midi file"):
+        corpus.files(tmp_path)
+    with pytest.raises(MidiError, match="there is no such folder"):
+        corpus.files(tmp_path / "nowhere")
+    with pytest.raises(MidiError, match="it is a file"):
+        corpus.files(tmp_path / "readme.txt")
+
+
+def test_a_folder_of_nothing_but_broken_files_names_the_first(tmp_path: Path) -> None:
+    for name in ("a.mid", "b.mid"):
+        (tmp_path / name).write_text("not music")
+    with pytest.raises(MidiError, match=r"no file in it can be used, out of 2; .*a\.mid"):
+        corpus.read_folder(tmp_path)
 
 
 def test_what_was_saved_is_loaded(tmp_path: Path) -> None:

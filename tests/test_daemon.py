@@ -120,16 +120,18 @@ def test_a_log_that_nobody_reads_stops_neither_music_nor_the_end(private_user: P
     reading, writing = os.pipe()
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
     with os.fdopen(reading, "rb") as log, os.fdopen(writing, "wb") as stderr:
-        with staged(private_user, TCP_ONLY, stderr=stderr.fileno()) as stage:
-            with TcpLine(stage.ready()["midi"]["tcp"]) as line:
-                for chord in (DM7, G7, CMAJ7) * 10:
-                    struck = play(line, strike(*chord))
-                    wait_until(lambda struck=struck: ons(line.heard, struck))
-                    play(line, lift(*chord))
-                play(line, strike(*DM7))
-                wait_until(lambda: sounding(line.heard))
-                stage.stop()
-                wait_until(lambda: not sounding(line.heard))
+        with (
+            staged(private_user, TCP_ONLY, stderr=stderr.fileno()) as stage,
+            TcpLine(stage.ready()["midi"]["tcp"]) as line,
+        ):
+            for chord in (DM7, G7, CMAJ7) * 10:
+                struck = play(line, strike(*chord))
+                wait_until(lambda struck=struck: ons(line.heard, struck))
+                play(line, lift(*chord))
+            play(line, strike(*DM7))
+            wait_until(lambda: sounding(line.heard))
+            stage.stop()
+            wait_until(lambda: not sounding(line.heard))
         os.set_blocking(log.fileno(), False)
         assert len(log.read()) > 3500  # it was full
 

@@ -13,6 +13,7 @@ from reference import TOLERANCE, golden, model
 from jazzd.errors import MidiError, ModelError
 from jazzd.moonbeam.tokens import COMPING, DURATION, INSTRUMENT, NAMES, ONSET, SOS, Vocabulary, framed
 from jazzd.teach import evaluate
+from jazzd.teach.corpus import Refused
 from jazzd.teach.evaluate import Likelihood, score_rows, windows
 
 VOCABULARY = Vocabulary(1026)
@@ -112,11 +113,12 @@ def test_files_that_hold_no_rows_are_one_sentence(tmp_path: Path) -> None:
         "flipped.npz",
         "empty.npz",
         "text.npz",
-        "no.npz",
-        "",
     )
     for name in bad:
-        with pytest.raises(ModelError, match="no npz file with an array `rows`"):
+        with pytest.raises(ModelError, match=r"no npz file with an array `rows`, or a damaged one$"):
+            score_rows(tiny.model(), tmp_path / name, tmp_path / "out.npz")
+    for name, reason in (("no.npz", "no such file"), ("", "it is a folder")):
+        with pytest.raises(ModelError, match=reason):
             score_rows(tiny.model(), tmp_path / name, tmp_path / "out.npz")
 
 
@@ -124,6 +126,16 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     np.savez(tmp_path / "rows.npz", rows=framed(rows(4))[None])
     with pytest.raises(ModelError, match="cannot be written"):
         score_rows(tiny.model(), tmp_path / "rows.npz", tmp_path / "nowhere" / "out.npz")
+    with pytest.raises(ModelError, match="it is a folder"):
+        score_rows(tiny.model(), tmp_path / "rows.npz", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.npz"]
+
+
+def test_the_scores_go_where_they_were_sent(tmp_path: Path) -> None:
+    np.savez(tmp_path / "rows.npz", rows=np.stack([framed(rows(4))[:-1]] * 2))
+    told = score_rows(tiny.model(), tmp_path / "rows.npz", tmp_path / "scores")
+    assert told == {"sequences": 2, "tokens": 2 * 4 * 6, "output": str(tmp_path / "scores")}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.npz", "scores"]
 
 
 @given(st.integers(1, 300), st.integers(8, 65))
@@ -158,7 +170,12 @@ def test_a_folder_is_scored_note_by_note(tmp_path: Path) -> None:
     tiny.write_midi(tmp_path / "sub" / "rhodes.mid", tiny.walk(20, every=33), program=COMPING)
     (tmp_path / "bad.mid").write_text("left out")
     steps: list[tuple[int, int]] = []
-    figures = evaluate.evaluate(tiny.model(), tmp_path, step=lambda done, of: steps.append((done, of)))
+    left_out: list[Refused] = []
+    figures = evaluate.evaluate(
+        tiny.model(), tmp_path, step=lambda done, of: steps.append((done, of)), left_out=left_out.append
+    )
+    assert [refused.name for refused in left_out] == ["bad.mid"]
+    assert figures["refused"] == 1
     assert figures["notes"] == 150 + 20
     expected = np.zeros(6)
     for notes, program in ((tiny.walk(150), 0), (tiny.walk(20, every=33), COMPING)):
@@ -195,5 +212,5 @@ def test_a_folder_without_a_note_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(MidiError, match=r"no \.mid"):
         evaluate.evaluate(tiny.model(), tmp_path)
     tiny.write_midi(tmp_path / "silent.mid", [])
-    with pytest.raises(MidiError, match="none of its MIDI files holds a note"):
+    with pytest.raises(MidiError, match=r"silent\.mid: no notes in it"):
         evaluate.evaluate(tiny.model(), tmp_path)

@@ -39,7 +39,7 @@ def main() -> None:
 
 def _out_of_memory(error: RuntimeError) -> bool:
     """Whether JAX's allocator gave up: known by its words, since only some commands import JAX."""
-    return type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError") and "RESOURCE_EXHAUSTED" in str(error)
+    return type(error).__name__ == "JaxRuntimeError" and "RESOURCE_EXHAUSTED" in str(error)
 
 
 def _complain(error: object, code: int) -> int:

@@ -15,8 +15,8 @@ from jazzd.cli.options import (
     check_folder,
     check_style,
     daemon_options,
-    finite,
     show,
+    within,
 )
 from jazzd.errors import ConfigError, ModelError
 from jazzd.teach.recipe import Recipe
@@ -30,7 +30,9 @@ app.add_typer(bench_app, name="bench")
 
 @app.command()
 def evaluate(
-    midi: Annotated[Path | None, typer.Argument(metavar="MIDI_DIR", help="A folder of music it has not heard.")] = None,
+    midi: Annotated[
+        Path | None, typer.Argument(metavar="MIDI_DIR", help="A folder of music it has not heard.")
+    ] = None,
     rows: Annotated[
         Path | None, typer.Option(metavar="FILE.npz", help="Score the rows of this file instead.")
     ] = None,
@@ -81,15 +83,17 @@ def finetune(
     midi: Annotated[Path, typer.Argument(metavar="MIDI_DIR", help="A folder of MIDI files to learn from.")],
     name: Annotated[str, typer.Option(help="What to call the result.")],
     full: Annotated[bool, typer.Option("--full", help="Train every weight: makes a base.")] = False,
-    out: Annotated[Path | None, typer.Option(metavar="RUN", help="The run's folder; if not given, runs/NAME.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="The run's folder; if not given, runs/NAME.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run was stopped.")] = False,
     steps: Annotated[int, typer.Option(min=1)] = Recipe.steps,
     batch_size: Annotated[int, typer.Option(min=1)] = Recipe.batch_size,
     length: Annotated[int, typer.Option(min=64, help="Rows of a window.")] = Recipe.length,
-    learning_rate: Annotated[float, typer.Option(min=0, callback=finite)] = Recipe.learning_rate,
+    learning_rate: Annotated[float, typer.Option(callback=within(0, 1))] = Recipe.learning_rate,
     warmup_steps: Annotated[int, typer.Option(min=0)] = Recipe.warmup_steps,
     chord_share: Annotated[
-        float, typer.Option(min=0, max=1, callback=finite, help="Share of windows from pieces with chords.")
+        float, typer.Option(callback=within(0, 1), help="Share of windows from pieces with chords.")
     ] = Recipe.chord_share,
     seed: Annotated[int, typer.Option(min=0)] = Recipe.seed,
 ) -> None:

@@ -1,7 +1,7 @@
 """What several commands take, and how they show what they found."""
 
 import json
-import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,12 +14,17 @@ Dtype = Literal["float32", "bfloat16"]
 Numerics = Literal["exact", "rounded"]
 
 BaseOption = Annotated[str, typer.Option("--base", metavar=FOLDER, help="The model that plays.")]
-DtypeOption = Annotated[Dtype | None, typer.Option("--dtype", help="Number type of the weights; if not given, what suits the device.")]
+DtypeOption = Annotated[
+    Dtype | None,
+    typer.Option("--dtype", help="Number type of the weights; if not given, what suits the device."),
+]
 NumericsOption = Annotated[
     Numerics | None,
     typer.Option("--numerics", help="Frequency tables; if not given, those the base was made with."),
 ]
-StyleOption = Annotated[str, typer.Option("--style", metavar="NAME", help="The style to play in; if not given, the plain base.")]
+StyleOption = Annotated[
+    str, typer.Option("--style", metavar="NAME", help="The style to play in; if not given, the plain base.")
+]
 StylesOption = Annotated[Path, typer.Option("--styles", metavar="FOLDER", help="The folder of the styles.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 
@@ -41,11 +46,15 @@ def check_folder(path: Path) -> None:
         raise ConfigError(f"{path} is a file; name a folder")
 
 
-def finite(value: float) -> float:
-    """For options: the ranges let `nan` pass."""
-    if not math.isfinite(value):
-        raise typer.BadParameter(f"{value} is no number to count with.")
-    return value
+def within(low: float, high: float) -> Callable[[float], float]:
+    """For options: refuses what is not low..high, `nan` too, which typer's own ranges let pass."""
+
+    def check(value: float) -> float:
+        if not low <= value <= high:
+            raise typer.BadParameter(f"{value:g} is not a number from {low:g} to {high:g}.")
+        return value
+
+    return check
 
 
 def show(figures: dict[str, Any], as_json: bool) -> None:

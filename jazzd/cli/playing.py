@@ -18,9 +18,9 @@ from jazzd.cli.options import (
     check_folder,
     check_style,
     daemon_options,
-    finite,
     rounded,
     show,
+    within,
 )
 from jazzd.errors import ConfigError, JazzdError
 
@@ -33,7 +33,8 @@ app = typer.Typer()
 @app.command()
 def run(
     config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The settings; if not given, ./daemon.toml, else the user's own.")
+        Path | None,
+        typer.Option(metavar="FILE", help="The settings; if not given, ./daemon.toml, else the user's own."),
     ] = None,
     base: Annotated[str | None, typer.Option(metavar=FOLDER, help="The model that plays.")] = None,
     dtype: DtypeOption = None,
@@ -60,10 +61,13 @@ def run(
 @app.command()
 def engine(
     listen: Annotated[
-        str, typer.Option(metavar="unix:PATH|tcp://HOST:PORT", help="The address at which the player finds it.")
+        str,
+        typer.Option(metavar="unix:PATH|tcp://HOST:PORT", help="The address at which the player finds it."),
     ],
     base: BaseOption = "builtin",
-    dtype: Annotated[Literal["auto", "float32", "bfloat16"], typer.Option(help="Number type of the weights.")] = "auto",
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16"], typer.Option(help="Number type of the weights.")
+    ] = "auto",
     numerics: NumericsOption = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="What the model runs on.")] = "auto",
 ) -> None:
@@ -82,7 +86,7 @@ def engine(
 def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="The folder for demo.mid and demo.wav.")] = Path(),
     style: StyleOption = "",
-    seconds: Annotated[float, typer.Option(min=2, max=3600, callback=finite, help="Length of the chords.")] = 32.0,
+    seconds: Annotated[float, typer.Option(callback=within(2, 3600), help="Length of the chords.")] = 32.0,
     base: BaseOption = "builtin",
     dtype: DtypeOption = None,
     numerics: NumericsOption = None,
@@ -108,14 +112,27 @@ def solo(
         Path | None, typer.Option(metavar="CHORDS.mid", help="Chords from a file instead.")
     ] = None,
     style: StyleOption = "",
-    tempo: Annotated[float, typer.Option(min=30, max=300, callback=finite, help="Beats a minute.")] = 120.0,
-    bars_per_chord: Annotated[float, typer.Option(min=0.25, max=16, callback=finite, help="How many bars of four beats.")] = 1.0,
+    tempo: Annotated[
+        float, typer.Option(callback=within(30, 300), help="Beats a minute, 30 to 300.")
+    ] = 120.0,
+    bars_per_chord: Annotated[
+        float, typer.Option(callback=within(0.25, 16), help="How many bars of four beats.")
+    ] = 1.0,
     choruses: Annotated[int, typer.Option(min=1, max=64, help="Times through.")] = 1,
-    temperature: Annotated[float, typer.Option(min=0, max=2, callback=finite, help="0 careful .. 2 wild.")] = 0.9,
-    top_p: Annotated[float, typer.Option(min=0.01, max=1, callback=finite, help="Draw from this share of the likeliest.")] = 0.95,
+    temperature: Annotated[float, typer.Option(callback=within(0, 2), help="0 careful .. 2 wild.")] = 0.9,
+    top_p: Annotated[
+        float, typer.Option(callback=within(0.01, 1), help="Draw from this share of the likeliest.")
+    ] = 0.95,
     max_notes: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="For the same solo again; if not given, a new one each time.")] = None,
-    wav: Annotated[Path | None, typer.Option(metavar="OUT.wav", help="Write its sound to this file, too.")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=2**32 - 1, help="For the same solo again; if not given, a new one each time."
+        ),
+    ] = None,
+    wav: Annotated[
+        Path | None, typer.Option(metavar="OUT.wav", help="Write its sound to this file, too.")
+    ] = None,
     no_chords: Annotated[bool, typer.Option("--no-chords", help="Leave the chords' track out.")] = False,
     base: BaseOption = "builtin",
     dtype: DtypeOption = None,

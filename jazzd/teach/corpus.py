@@ -54,8 +54,8 @@ class Refused:
 def files(folder: Path) -> list[Path]:
     """Every MIDI file below `folder`, sorted. Raises MidiError when there is none."""
     if not folder.is_dir():
-        wrong = "it is a file; name the folder that holds it" if folder.exists() else "there is no such folder"
-        raise MidiError(f"{folder}: {wrong}")
+        reason = "it is a file; name its folder" if folder.exists() else "there is no such folder"
+        raise MidiError(f"{folder}: {reason}")
     found = sorted(
         path for path in folder.rglob("*") if path.suffix.lower() in (".mid", ".midi") and path.is_file()
     )

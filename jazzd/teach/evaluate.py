@@ -43,9 +43,10 @@ def evaluate(
 ) -> dict[str, Any]:
     """`nll_per_note`, `nll` per field and the number of `notes` over every MIDI file below `folder`.
 
-    `left_out` is told of each file that cannot be used; `refused` is their number. Pieces whose markers are chord symbols are scored as solos over those chords, plainly voiced, unless
-    `with_chords` is false. A rest longer than the vocabulary reaches begins a new excerpt, a longer note
-    counts as the longest. Raises MidiError when there is no usable file.
+    `left_out` is told of each file that cannot be used; `refused` is their number. Pieces whose markers are
+    chord symbols are scored as solos over those chords, plainly voiced, unless `with_chords` is false. A rest
+    longer than the vocabulary reaches begins a new excerpt, a longer note counts as the longest. Raises
+    MidiError when there is no usable file.
     """
     read = corpus.read_folder(folder)
     pieces = [item for item in read if isinstance(item, Piece)]
@@ -106,8 +107,8 @@ def score_rows(model: Moonbeam, source: Path, target: Path) -> dict[str, Any]:
 
 def _read_rows(source: Path, vocabulary: Vocabulary) -> Int[np.ndarray, "B L 6"]:
     if not source.is_file():
-        wrong = "it is a folder, not an npz file" if source.is_dir() else "there is no such file"
-        raise ModelError(f"{source}: {wrong}")
+        reason = "it is a folder, not an npz file" if source.is_dir() else "there is no such file"
+        raise ModelError(f"{source}: {reason}")
     try:
         # Opened here: numpy would leave a broken archive open.
         with source.open("rb") as file, np.load(file, allow_pickle=False) as stored:
