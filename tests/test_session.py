@@ -312,6 +312,20 @@ def test_a_silence_is_no_work_when_nothing_sounds(room: Room) -> None:
     assert (logged, room.asked, room.heard) == ([], [], [])
 
 
+def test_a_silence_takes_a_chord_that_is_just_being_struck_but_on_its_channel_only(room: Room) -> None:
+    room.strike(*DM7)
+    room.play(mido.Message("control_change", control=123, channel=5), mido.Message("stop"))
+    room.wait(0.5)
+    assert room.struck
+    room.lift(*DM7)
+    room.wait(3)
+    count = len(room.struck)
+    room.strike(*DM7)
+    room.turn(123)
+    room.wait(1)
+    assert len(room.struck) == count
+
+
 def test_a_silence_counts_before_there_is_an_engine(room: Room) -> None:
     room.kill_engine()
     room.strike(*DM7)

@@ -111,6 +111,13 @@ class Capture:
         self._pedal = False
         self._silent_since = None
 
+    def forget(self, channel: int) -> None:
+        """Believe that no key of the channel is down, nor was being struck as part of a chord."""
+        for place in [place for place in self._held if place[0] == channel]:
+            key = self._held.pop(place)
+            if self._group.get(key.pitch) is key:
+                del self._group[key.pitch]
+
     def _strike(self, channel: int, key: Struck) -> None:
         gap = key.at - self._last_note_on
         if gap < SPREAD:

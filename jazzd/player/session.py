@@ -96,6 +96,8 @@ class Session:
             case Silenced(reason):
                 if self._wanted or self._phrase or not self._scheduler.idle:
                     self.silence(reason)
+                elif message.type == "control_change":
+                    self._capture.forget(message.channel)
             case Turned(knob, value):
                 self.turn(knob, value)
             case None:
