@@ -73,7 +73,8 @@ class _Storage:
     dtype: np.dtype[Any]
 
 
-class _TensorUnpickler(pickle.Unpickler):
+# The one written in Python: the one in C sets memory aside for whatever number a broken file names.
+class _TensorUnpickler(pickle._Unpickler):
     def __init__(self, file: Any, archive: zipfile.ZipFile, folder: str) -> None:
         super().__init__(file)
         self._archive, self._folder = archive, folder
