@@ -9,7 +9,7 @@ import pytest
 import tiny
 
 from jazzd.errors import MidiError
-from jazzd.moonbeam import tokens
+from jazzd.moonbeam import midi, tokens
 from jazzd.teach import corpus
 from jazzd.teach.corpus import VALIDATION_SHARE, Piece, Refused
 
@@ -57,7 +57,7 @@ def test_a_piece_is_its_notes_and_its_chords(tmp_path: Path) -> None:
     path = tiny.write_midi(tmp_path / "x.mid", tiny.walk(12), [*CHANGES, *NOT_CHORDS], program=66)
     piece = corpus.read(path, "x.mid")
     assert isinstance(piece, Piece)
-    np.testing.assert_array_equal(piece.rows, tokens.encode(mido.MidiFile(path)))
+    np.testing.assert_array_equal(piece.rows, midi.encode(mido.MidiFile(path)))
     assert len(piece.rows) == 12
     assert set(piece.rows[:, tokens.INSTRUMENT]) == {66}
     assert piece.chords == tuple(CHANGES)
@@ -105,7 +105,7 @@ def test_a_folder_of_nothing_but_broken_files_names_the_first(tmp_path: Path) ->
 
 def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     pieces = [
-        Piece("déjà/vu_1.mid", tokens.encode(tokens.decode(_rows(3))), tuple(CHANGES)),
+        Piece("déjà/vu_1.mid", midi.encode(midi.decode(_rows(3))), tuple(CHANGES)),
         Piece("plain", _rows(1)),
         Piece("a.mid", _rows(7), ((5, "C♯ø/E"),)),
     ]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import GOLDEN, config, golden, model
+from reference import config, golden, mix, model
 
 from jazzd.errors import ModelError
 from jazzd.moonbeam import lora
@@ -21,8 +21,9 @@ WILD = Controls(temperature=1.2, top_p=0.98)
 
 @cache
 def decoder(styled: bool = False) -> Decoder:
-    styles = lora.stack([lora.read_peft(GOLDEN / "tiny_lora")], [1.0], config().layers) if styled else None
-    return Decoder(model(), 128, styles)
+    made = Decoder(model(), 128, (lora.SLIM,) if styled else ())
+    made.mix = mix() if styled else None
+    return made
 
 
 def notes(

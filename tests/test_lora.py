@@ -1,57 +1,92 @@
-"""Adapters: what PEFT writes, and stacks of several."""
+"""Styles on the device: mixes against weights merged by hand, and who is resident."""
 
-import json
-import shutil
-from pathlib import Path
+from functools import cache
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from reference import GOLDEN, config, golden, model, tensors
+from flax import nnx
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference import config, golden, mix, model, tensors
 
 from jazzd.errors import StyleError
 from jazzd.moonbeam import lora, weights
-from jazzd.moonbeam.model import causal_mask, token_nll
+from jazzd.moonbeam.config import Config
+from jazzd.moonbeam.decode import Controls, Decoder
+from jazzd.moonbeam.model import Moonbeam, causal_mask, token_nll
+from jazzd.moonbeam.targets import ATTENTION, DECODER, MLP, Adapter, shapes
 
-PEFT = GOLDEN / "tiny_lora"
-
-
-def nll(styles: lora.Stack | None, of: object = None) -> np.ndarray:
-    rows = jnp.asarray(golden("tiny_inputs")["A_input_ids"], jnp.int32)
-    labels = jnp.asarray(golden("tiny_inputs")["A_labels"], jnp.int32)
-    return np.asarray(token_nll(of or model(), rows, labels, causal_mask(rows), styles))
+CHORD = np.array([[10, 200, 4, pitch_class, 4, 70] for pitch_class in (0, 4, 7, 11)])
+GREEDY = Controls(temperature=0.0)
 
 
-def random_adapter(rank: int, seed: int, targets: tuple[str, ...]) -> lora.Adapter:
+@cache
+def scored() -> Any:
+    """`token_nll` of the golden rows, compiled once for each width of mix."""
+    rows = jnp.asarray(golden("tiny_inputs")["A_input_ids"][:, :24], jnp.int32)
+    labels = jnp.asarray(golden("tiny_inputs")["A_labels"][:, :24], jnp.int32)
+    graph, _ = nnx.split(model())
+    return jax.jit(
+        lambda weights, styles: token_nll(nnx.merge(graph, weights), rows, labels, causal_mask(rows), styles)
+    )
+
+
+def nll(styles: lora.Mix | None, of: Moonbeam | None = None) -> np.ndarray:
+    return np.asarray(scored()(nnx.split(of or model())[1], styles))
+
+
+def random_adapter(rank: int, seed: int, targets: tuple[str, ...], size: float = 0.1) -> Adapter:
     rng = np.random.default_rng(seed)
-    width = {"q_proj": (144, 144), "v_proj": (144, 72), "gate_proj": (144, 504)}
-    return lora.Adapter(
+    return Adapter(
         rank,
         {
-            (layer, target): (
-                rng.standard_normal((width[target][0], rank)).astype(np.float32) * 0.1,
-                rng.standard_normal((rank, width[target][1])).astype(np.float32) * 0.1,
+            place: (
+                rng.normal(0, size, (inputs, rank)).astype(np.float32),
+                rng.normal(0, size, (rank, outputs)).astype(np.float32),
             )
-            for layer in range(3)
-            for target in targets
+            for place, (inputs, outputs) in shapes(config()).items()
+            if place[1] in targets
         },
     )
 
 
-def test_a_style_in_a_mixed_stack_is_that_style_merged_into_the_weights() -> None:
-    adapter = random_adapter(5, 1, ("q_proj", "gate_proj"))
-    other = random_adapter(9, 2, ("v_proj", "q_proj"))
-    merged = dict(tensors())
+def merged(adapter: Adapter, weight: float = 1.0) -> Moonbeam:
+    """The model with the adapter added to its weights."""
+    changed = dict(tensors())
     for (layer, target), (down, up) in adapter.factors.items():
-        part = "mlp" if target in lora.MLP else "self_attn"
-        name = f"model.layers.{layer}.{part}.{target}.weight"
-        merged[name] = merged[name] + (down @ up).T
-    expected = nll(None, weights.from_tensors(config(), merged, "merged"))
-    np.testing.assert_allclose(nll(lora.stack([other, adapter], [0.0, 1.0], 3)), expected, atol=1e-4)
+        if layer < 0:
+            name = f"{'decoder.' if target == 'fc_out' else ''}{target}.weight"
+        else:
+            name = f"model.layers.{layer}.{'mlp' if target in MLP else 'self_attn'}.{target}.weight"
+        delta = weight * down @ up
+        changed[name] = changed[name] + (delta if target == "decoder_embedding" else delta.T)
+    return weights.from_tensors(config(), changed, "merged")
+
+
+@pytest.mark.parametrize(
+    ("rank", "targets"),
+    [(5, ("q_proj", "v_proj")), (16, ATTENTION), (24, ATTENTION), (40, ("gate_proj",)), (8, MLP)]
+    + [(8, (target,)) for target in DECODER]
+    + [(64, (*ATTENTION, *MLP, *DECODER))],
+)
+def test_a_style_among_others_is_that_style_merged_into_the_weights(
+    rank: int, targets: tuple[str, ...]
+) -> None:
+    rack = lora.Rack(config(), jnp.float32)
+    style = random_adapter(rank, 1, targets, 0.05)
+    rack.put("other", random_adapter(9, 2, ATTENTION))
+    rack.put("style", style)
+    rack.put("third", random_adapter(16, 3, (*MLP, *DECODER)))
+    np.testing.assert_allclose(
+        nll(rack.mix({"other": 0.0, "style": 1.0})), nll(None, merged(style)), atol=1e-4
+    )
 
 
 def test_blends_add_up() -> None:
-    a, b = random_adapter(4, 3, ("q_proj",)), random_adapter(4, 4, ("q_proj",))
+    a, b = random_adapter(4, 3, ("q_proj",)), random_adapter(20, 4, ("q_proj", "lm_head"))
     halves = {
         place: (
             np.hstack([a.factors[place][0], b.factors[place][0]]),
@@ -59,39 +94,99 @@ def test_blends_add_up() -> None:
         )
         for place in a.factors
     }
-    blend = nll(lora.stack([a, b], [0.3, 0.7], 3))
-    np.testing.assert_allclose(blend, nll(lora.stack([lora.Adapter(8, halves)], [1.0], 3)), atol=1e-4)
+    both = Adapter(24, halves | {place: (d, 0.7 * u) for place, (d, u) in b.factors.items() if place[0] < 0})
+    rack = lora.Rack(config(), jnp.float32)
+    rack.put("a", a)
+    rack.put("b", b)
+    np.testing.assert_allclose(nll(rack.mix({"a": 0.3, "b": 0.7})), nll(None, merged(both)), atol=1e-4)
 
 
-def test_styles_of_other_bases_are_refused() -> None:
-    deep = lora.Adapter(2, {(3, "q_proj"): (np.zeros((144, 2), np.float32), np.zeros((2, 144), np.float32))})
-    with pytest.raises(StyleError, match="layer 3"):
-        lora.stack([deep], [1.0], 3)
-    wide = lora.Adapter(2, {(0, "q_proj"): (np.zeros((150, 2), np.float32), np.zeros((2, 150), np.float32))})
-    with pytest.raises(StyleError, match="different shapes"):
-        lora.stack([random_adapter(2, 0, ("q_proj",)), wide], [1.0, 0.0], 3)
+@cache
+def decoder() -> Decoder:
+    return Decoder(model(), 128, (lora.SLIM, lora.FULL))
 
 
-@pytest.mark.parametrize("damage", ["config", "weights", "truncated", "rank", "half"])
-def test_what_is_no_adapter_is_one_sentence(damage: str, tmp_path: Path) -> None:
-    folder = tmp_path / "peft"
-    shutil.copytree(PEFT, folder)
-    settings = json.loads((folder / "adapter_config.json").read_text())
-    file = folder / "adapter_model.safetensors"
-    match damage:
-        case "config":
-            (folder / "adapter_config.json").write_text("[]")
-        case "weights":
-            file.unlink()
-        case "truncated":
-            file.write_bytes(file.read_bytes()[:3000])
-        case "rank":
-            (folder / "adapter_config.json").write_text(json.dumps(settings | {"r": 0}))
-        case "half":
-            from safetensors.numpy import load_file, save_file
+def greedy(of: Decoder, n: int = 8) -> np.ndarray:
+    state, rows = of.prefill(of.begin(0), CHORD), []
+    for _ in range(n):
+        state, row = of.step(state, GREEDY)
+        rows.append(row)
+    return np.array(rows)
 
-            kept = load_file(file)
-            kept.pop(sorted(kept)[0])
-            save_file(kept, file)
-    with pytest.raises(StyleError, match="peft"):
-        lora.read_peft(folder)
+
+@pytest.mark.parametrize("targets", [ATTENTION, DECODER])
+def test_played_it_is_the_merged_model(targets: tuple[str, ...]) -> None:
+    """The decoder's own path: folded products for what styles leave alone, none where they do not."""
+    style = random_adapter(12, 5, targets)
+    made = decoder()
+    made.mix = mix(style=style)
+    bent = greedy(made)
+    made.mix = None
+    np.testing.assert_array_equal(bent, greedy(Decoder(merged(style), 128)))
+    assert (bent != greedy(made)).any()
+
+
+def test_an_adapter_of_zeros_plays_the_plain_base() -> None:
+    made = decoder()
+    made.mix = None
+    plain = greedy(made)
+    made.mix = mix(style=random_adapter(12, 5, (*ATTENTION, *MLP, *DECODER), 0.0))
+    np.testing.assert_array_equal(greedy(made), plain)
+    made.mix = None
+
+
+def test_who_was_not_used_for_longest_leaves_and_a_mix_outlives_it() -> None:
+    rack = lora.Rack(config(), jnp.float32, capacity=3)
+    styles = {name: random_adapter(16, seed, ("q_proj",)) for seed, name in enumerate("abcd")}
+    for name in "abc":
+        rack.put(name, styles[name])
+    playing = rack.mix({"b": 1.0})
+    rack.mix({"a": 1.0})
+    rack.put("d", styles["d"])
+    assert set(rack.names) == {"a", "b", "d"}
+    rack.put("e", random_adapter(48, 9, ("q_proj",)))
+    assert rack.names == ("e",)
+    np.testing.assert_allclose(nll(playing), nll(None, merged(styles["b"])), atol=1e-4)
+
+
+@settings(max_examples=20)
+@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(1, 3), st.booleans()), max_size=12))
+def test_whoever_is_in_the_rack_is_whole(history: list[tuple[str, int, bool]]) -> None:
+    rack = lora.Rack(SMALL, jnp.float32, capacity=4)
+    latest: dict[str, Adapter] = {}
+    for seed, (name, pages, leaves) in enumerate(history):
+        if leaves:
+            rack.drop(name)
+            latest.pop(name, None)
+            continue
+        latest[name] = Adapter(
+            pages * lora.PAGE,
+            {
+                (0, "q_proj"): (
+                    np.full((SMALL.hidden, pages * lora.PAGE), seed + 1, np.float32),
+                    np.ones((pages * lora.PAGE, SMALL.hidden), np.float32),
+                )
+            },
+        )
+        rack.put(name, latest[name])
+        for resident in rack.names:
+            chosen = rack.mix({resident: 0.5})
+            assert chosen
+            down = np.asarray(chosen.layers[0]["q_proj"].down)
+            rank = latest[resident].rank
+            np.testing.assert_array_equal(down[:rank].T, latest[resident].factors[0, "q_proj"][0])
+            assert np.asarray(chosen.weights).sum() == rank / 2
+
+
+SMALL = Config(hidden=24, intermediate=24, layers=1, times=10, gru_hidden=4, gru_layers=1)
+
+
+def test_more_than_fits_is_one_sentence() -> None:
+    rack = lora.Rack(SMALL, jnp.float32, capacity=20)
+    wide = {(0, "q_proj"): (np.zeros((24, 64), np.float32), np.zeros((64, 24), np.float32))}
+    for name in "abc":
+        rack.put(name, Adapter(64, wide))
+    with pytest.raises(StyleError, match="mix fewer"):
+        rack.mix(dict.fromkeys("abc", 0.3))
+    with pytest.raises(StyleError, match="more than all"):
+        lora.Rack(SMALL, jnp.float32, capacity=2).put("a", Adapter(64, wide))

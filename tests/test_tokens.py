@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jazzd.errors import MidiError
-from jazzd.moonbeam import tokens
+from jazzd.moonbeam import midi, tokens
 
 GOLDEN = Path(__file__).parent / "golden" / "midi"
 NAMES = ["chords_overlap", "drums_multi", "long_rest", "many_instruments", "tempo_pedal"]
@@ -26,7 +26,7 @@ def test_vocabulary_is_the_published_one() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_rows_labels_and_inverse_equal_the_reference(name: str, tmp_path: Path) -> None:
     golden = np.load(GOLDEN / f"{name}.npz")
-    rows = tokens.encode(tokens.read_midi(GOLDEN / f"{name}.mid"))
+    rows = midi.encode(midi.read_midi(GOLDEN / f"{name}.mid"))
     np.testing.assert_array_equal(rows, golden["rows"])
     for vocabulary, size in ((MEDIUM, "839M"), (SMALL, "309M")):
         shift, duration = tokens.too_long(rows, vocabulary.longest)
@@ -39,10 +39,10 @@ def test_rows_labels_and_inverse_equal_the_reference(name: str, tmp_path: Path) 
     else:
         with pytest.raises(MidiError, match="longer than"):
             MEDIUM.labels(framed)
-    tokens.decode(rows).save(tmp_path / "out.mid")
+    midi.decode(rows).save(tmp_path / "out.mid")
     assert (tmp_path / "out.mid").read_bytes() == (GOLDEN / f"{name}.inverse.mid").read_bytes()
     np.testing.assert_array_equal(
-        tokens.encode(mido.MidiFile(tmp_path / "out.mid")), golden["rows_of_inverse"]
+        midi.encode(mido.MidiFile(tmp_path / "out.mid")), golden["rows_of_inverse"]
     )
 
 
@@ -74,7 +74,7 @@ note_rows = st.lists(
 @given(note_rows)
 def test_a_file_gives_its_rows_back(rows: np.ndarray) -> None:
     """Onsets and pitches always; durations too where no pitch is struck again while it sounds."""
-    back = tokens.encode(tokens.decode(rows))
+    back = midi.encode(midi.decode(rows))
     key = [tokens.ONSET, tokens.INSTRUMENT, tokens.OCTAVE, tokens.PITCH_CLASS, tokens.VELOCITY]
     assert sorted(map(tuple, back[:, key])) == sorted(map(tuple, rows[:, key]))
 
@@ -95,9 +95,9 @@ def test_a_broken_file_is_one_sentence(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "broken.mid"
     path.write_bytes(data)
     with pytest.raises(MidiError, match=r"broken\.mid"):
-        tokens.read_midi(path)
+        midi.read_midi(path)
 
 
 def test_a_type_2_file_is_refused() -> None:
     with pytest.raises(MidiError, match="type 2"):
-        tokens.encode(mido.MidiFile(type=2))
+        midi.encode(mido.MidiFile(type=2))

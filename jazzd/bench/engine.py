@@ -1,11 +1,17 @@
-"""What a note costs: the model alone, without MIDI. Needs jax, flax, numpy and safetensors only."""
+"""What a note costs: the model alone, without MIDI.
 
+Needs jax, flax, numpy and safetensors only: `python -m jazzd.bench.engine --base random-839m --json` runs
+wherever this folder was copied to.
+"""
+
+import argparse
+import json
 import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -118,3 +124,20 @@ def _memory_mb() -> float:
 
 def _percentile(times: list[float], percent: int) -> float:
     return round(1e3 * float(np.percentile(times, percent)), 3)
+
+
+def main() -> None:
+    """The command line of the bench alone."""
+    parser = argparse.ArgumentParser(description=bench.__doc__)
+    parser.add_argument("--base", default="builtin")
+    parser.add_argument("--dtype", choices=get_args(resident.Dtype))
+    parser.add_argument("--numerics", choices=get_args(Numerics))
+    parser.add_argument("--device", choices=get_args(resident.Device), default="auto")
+    parser.add_argument("--json", action="store_true", help="one line instead of many")
+    given = parser.parse_args()
+    figures = bench(given.base, given.dtype, given.numerics, given.device)
+    print(json.dumps(figures, indent=None if given.json else 1))
+
+
+if __name__ == "__main__":
+    main()

@@ -7,6 +7,7 @@ import typer
 
 from jazzd.cli.options import (
     BaseOption,
+    DeviceOption,
     DtypeOption,
     JsonOption,
     NumericsOption,
@@ -153,12 +154,13 @@ def bench_engine(
     base: BaseOption = "builtin",
     dtype: DtypeOption = None,
     numerics: NumericsOption = None,
+    device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Time the model: a note, a chord's prefill, the start."""
     from jazzd.bench.engine import bench
 
-    show(bench(base, dtype, numerics), as_json)
+    show(bench(base, dtype, numerics, device), as_json)
 
 
 @bench_app.command("latency")

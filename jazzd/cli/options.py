@@ -18,6 +18,9 @@ DtypeOption = Annotated[
     Dtype | None,
     typer.Option("--dtype", help="Number type of the weights; if not given, what suits the device."),
 ]
+DeviceOption = Annotated[
+    Literal["auto", "cpu", "cuda"], typer.Option("--device", help="What the model runs on.")
+]
 NumericsOption = Annotated[
     Numerics | None,
     typer.Option("--numerics", help="Frequency tables; if not given, those the base was made with."),

@@ -10,6 +10,7 @@ import typer
 from jazzd.cli.options import (
     FOLDER,
     BaseOption,
+    DeviceOption,
     DtypeOption,
     JsonOption,
     NumericsOption,
@@ -69,7 +70,7 @@ def engine(
         Literal["auto", "float32", "bfloat16"], typer.Option(help="Number type of the weights.")
     ] = "auto",
     numerics: NumericsOption = None,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="What the model runs on.")] = "auto",
+    device: DeviceOption = "auto",
 ) -> None:
     """Run the engine alone, for WSL2 or a machine with a GPU."""
     import asyncio

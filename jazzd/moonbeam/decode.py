@@ -8,20 +8,20 @@ never looked at.
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import platformdirs
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int, UInt32
 
+from jazzd.arrays import Array, Bool, Float, Int, UInt32
 from jazzd.errors import ModelError
 from jazzd.moonbeam import lora
-from jazzd.moonbeam.model import Cache, Moonbeam
+from jazzd.moonbeam.model import Cache, Moonbeam, NoteDecoder
 from jazzd.moonbeam.tokens import (
     DURATION,
     FIELDS,
@@ -36,6 +36,8 @@ from jazzd.moonbeam.tokens import (
 BUCKETS = (1, 4, 16, 64)
 """Rows of one prefill call; more rows take several calls."""
 OCTAVES = 11
+FAR = 2.0**24
+"""No onset of a window is later: float32, in which controls travel, counts in ones up to here."""
 DENSITY_SLOPE = 1.5
 """How steeply the density knob weighs timeshifts: chances go with (1 + ticks) ** -(slope * density)."""
 
@@ -69,59 +71,115 @@ class Controls:
     high: int = 127
     """MIDI pitches."""
     floor: int = 0
-    latest: int = 2**31 - 1
+    latest: int = int(FAR)
     """Earliest and latest onset in ticks of the window. What no timeshift reaches is ignored."""
     density: float = 0.0
     """-1 sparse .. 1 dense."""
     weights: Float[np.ndarray, "12"] | tuple[float, ...] = (1.0,) * 12
     """Factors of the pitch classes' chances, C first; 0 forbids."""
 
-    def packed(self) -> "Packed":
-        """As arrays fit for a compiled step; weights that forbid the whole range are dropped."""
+    def packed(self) -> Float[np.ndarray, "21"]:
+        """In one array, so that one transfer takes them over; weights that forbid all are dropped."""
         weights = np.asarray(self.weights, np.float32)
         pitches = np.arange(self.low, self.high + 1)
         if not weights[pitches % 12].any():
             weights = np.ones(12, np.float32)
-        whole = {
-            name: np.int32(getattr(self, name)) for name in ("program", "low", "high", "floor", "latest")
-        }
-        real = {name: np.float32(getattr(self, name)) for name in ("temperature", "top_p", "density")}
-        return {**whole, **real, "audible": np.bool_(self.audible), "weights": weights}
+        scalars = np.array([getattr(self, name) for name in SCALARS], np.float32)
+        return np.concatenate([np.minimum(scalars, FAR), weights], dtype=np.float32)
 
 
-Packed = dict[str, Any]
-"""The controls by name, as arrays."""
+SCALARS = tuple(field.name for field in dataclasses.fields(Controls) if field.name != "weights")
+Unpacked = dict[str, Array]
+"""The controls by name."""
+
+
+def unpacked(packed: Float[Array, "21"]) -> Unpacked:
+    """What `Controls.packed` packed."""
+    named: Unpacked = {name: packed[i] for i, name in enumerate(SCALARS)}
+    for name in ("program", "low", "high", "floor", "latest"):
+        named[name] = named[name].astype(jnp.int32)
+    return named | {"audible": named["audible"] > 0, "weights": packed[len(SCALARS) :]}
+
+
+class Folded(NamedTuple):
+    """Products of constants in the note decoder, made once instead of at every sub-token."""
+
+    first: Float[Array, "V G"]
+    """Each id's embedding through the first GRU layer's input projection."""
+    heads: tuple[Float[Array, "D W"], ...]
+    """fc_out and lm_head in one, cut into the six fields."""
+    biases: tuple[Float[Array, "W"], ...]
+
+
+def fold(decoder: NoteDecoder, fields: Sequence[tuple[int, int]]) -> Folded:
+    """The constants of a note decoder whose fields have these (offset, size)."""
+    dtype = decoder.lm_head[...].dtype
+
+    def product(a: Array, b: Array) -> Array:
+        return jnp.matmul(a, b, preferred_element_type=jnp.float32, precision="highest")
+
+    layer, out, head = decoder.layers[0], decoder.fc_out, decoder.lm_head[...]
+    first = product(decoder.embedding.embedding[...], layer.input_kernel[...]) + layer.input_bias[...]
+    assert out.bias is not None
+    heads, biases = product(out.kernel[...], head), product(out.bias[...], head)
+    parts = [slice(offset, offset + size) for offset, size in fields]
+    return Folded(
+        first.astype(dtype),
+        tuple(heads[:, part].astype(dtype) for part in parts),
+        tuple(biases[part].astype(dtype) for part in parts),
+    )
 
 
 class Decoder:
     """A model compiled for playing one piece at a time, up to `capacity` rows.
 
     Compiles everything at construction, through the compile cache in the user's cache folder: nothing
-    compiles while music plays.
+    compiles while music plays. `widths` are those of the mixes that may be set.
     """
 
-    def __init__(self, model: Moonbeam, capacity: int = 512, styles: lora.Stack | None = None) -> None:
-        self.config, self.capacity, self.styles = model.config, capacity, styles
+    def __init__(self, model: Moonbeam, capacity: int = 512, widths: Sequence[lora.Width] = ()) -> None:
+        self.config, self.capacity = model.config, capacity
+        self.mix: lora.Mix | None = None
+        """The styles that bend every row from now on; set it between any two calls."""
         self._graph, self._params = nnx.split(model)
         self._dtype = model.norm.scale[...].dtype
-        rows = {k: jax.ShapeDtypeStruct((k, len(FIELDS)), jnp.int32) for k in BUCKETS}
-        self._step = self._compiled(self._stepped, Controls().packed())
-        self._prefill = {k: self._compiled(self._prefilled, rows[k]) for k in BUCKETS}
+        vocabulary = model.config.vocabulary
+        self._fields = tuple(zip(vocabulary.offsets, vocabulary.sizes, strict=True))
+        self._folded = jax.jit(lambda params: fold(nnx.merge(self._graph, params).decoder, self._fields))(
+            self._params
+        )
+        self._steps: dict[int, Any] = {}
+        self._prefills: dict[tuple[int, int], Any] = {}
+        self._compile([None, *(lora.shape_of(width, model.config, self._dtype) for width in widths)])
         self._warm_up()
 
+    def _compile(self, mixes: Sequence[lora.Mix | None]) -> None:
+        """Every function for every mix: a plain base pays nothing for the styles that others may choose."""
+        controls = jax.ShapeDtypeStruct(Controls().packed().shape, jnp.float32)
+        with ThreadPoolExecutor() as pool:
+            for mix in mixes:
+                step = self._lowered(self._stepped, controls, mix)
+                self._steps[_columns(mix)] = pool.submit(step.compile)
+                for k in BUCKETS:
+                    rows = jax.ShapeDtypeStruct((k, len(FIELDS)), jnp.int32)
+                    prefill = self._lowered(self._prefilled, rows, mix)
+                    self._prefills[_columns(mix), k] = pool.submit(prefill.compile)
+        self._steps = {key: future.result() for key, future in self._steps.items()}
+        self._prefills = {key: future.result() for key, future in self._prefills.items()}
+
+    def _lowered(self, function: Callable[..., Any], argument: Any, mix: lora.Mix | None) -> Any:
+        """The function of a state's parts; the cache and the rows are donated: updated in place."""
+        cache, rows = jax.eval_shape(self._empty)
+        key = jax.ShapeDtypeStruct((2,), jnp.uint32)
+        jitted = jax.jit(function, donate_argnums=(2, 3))
+        return jitted.lower(self._params, self._folded, cache, rows, np.int32(1), key, argument, mix)
+
     def _warm_up(self) -> None:
-        """Run every compiled shape once: the first run of each allocates what it needs."""
+        """Run the compiled shapes once: the first run of each allocates what it needs."""
         state = self.begin(0)
         for k in BUCKETS:
             state = self.rollback(self.prefill(state, np.zeros((k, len(FIELDS)), np.int64)), k)
         self.step(state, Controls())
-
-    def _compiled(self, function: Callable[..., Any], argument: Any) -> Any:
-        """The function of a state's parts, compiled; the cache and the rows are donated: updated in place."""
-        cache, rows = jax.eval_shape(self._empty)
-        key = jax.ShapeDtypeStruct((2,), jnp.uint32)
-        jitted = jax.jit(function, donate_argnums=(1, 2))
-        return jitted.lower(self._params, cache, rows, np.int32(1), key, argument, self.styles).compile()
 
     def _empty(self) -> tuple[Any, Any]:
         """A cache of zeros, and rows of nothing but SOS."""
@@ -150,7 +208,8 @@ class Decoder:
             part = rows[start : start + BUCKETS[-1]]
             bucket = next(k for k in BUCKETS if k >= len(part))
             padded = np.pad(part, [(0, bucket - len(part)), (0, 0)]).astype(np.int32)
-            cache, buffer = self._prefill[bucket](self._params, *_parts(state), padded, self.styles)
+            prefill = self._prefills[_columns(self.mix), bucket]
+            cache, buffer = prefill(self._params, self._folded, *_parts(state), padded, self.mix)
             state = State(cache, buffer, np.int32(state.length + len(part)), state.key)
         return state
 
@@ -161,7 +220,8 @@ class Decoder:
         """
         if state.length >= self.capacity:
             raise ModelError(f"the window of {self.capacity} rows is full")
-        cache, buffer, row = self._step(self._params, *_parts(state), controls.packed(), self.styles)
+        step = self._steps[_columns(self.mix)]
+        cache, buffer, row = step(self._params, self._folded, *_parts(state), controls.packed(), self.mix)
         return State(cache, buffer, np.int32(state.length + 1), state.key), np.asarray(row)
 
     def rollback(self, state: State, n: int) -> State:
@@ -173,34 +233,41 @@ class Decoder:
     def _prefilled(
         self,
         params: Any,
+        folded: Folded,
         cache: tuple[Cache, ...],
         buffer: Int[Array, "S 6"],
         length: Int[Array, ""],
         key: UInt32[Array, "2"],
         rows: Int[Array, "R 6"],
-        styles: lora.Stack | None,
+        mix: lora.Mix | None,
     ) -> tuple[tuple[Cache, ...], Int[Array, "S 6"]]:
         model: Moonbeam = nnx.merge(self._graph, params)
         buffer = jax.lax.dynamic_update_slice_in_dim(buffer, rows, length, axis=0)
-        _, cache = _run(model, cache, buffer, length, len(rows), styles)
+        _, cache = _run(model, cache, buffer, length, len(rows), mix)
         return cache, buffer
 
     def _stepped(
         self,
         params: Any,
+        folded: Folded,
         cache: tuple[Cache, ...],
         buffer: Int[Array, "S 6"],
         length: Int[Array, ""],
         key: UInt32[Array, "2"],
-        controls: Packed,
-        styles: lora.Stack | None,
+        packed: Float[Array, "21"],
+        mix: lora.Mix | None,
     ) -> tuple[tuple[Cache, ...], Int[Array, "S 6"], Int[Array, "6"]]:
         model: Moonbeam = nnx.merge(self._graph, params)
-        summary, cache = _run(model, cache, buffer, length, 1, styles)
+        summary, cache = _run(model, cache, buffer, length, 1, mix)
         onset = jnp.maximum(buffer[length - 1, ONSET], 0)
         dice = jax.random.split(jax.random.fold_in(key, length), len(FIELDS))
-        row = _spelled(model, summary[0, 0], onset, controls, dice).at[ONSET].add(onset)
+        row = _spelled(model, folded, mix, summary[0, 0], onset, unpacked(packed), dice).at[ONSET].add(onset)
         return cache, jax.lax.dynamic_update_slice_in_dim(buffer, row[None], length, axis=0), row
+
+
+def _columns(mix: lora.Mix | None) -> int:
+    """What tells the compiled shapes apart."""
+    return mix.weights.shape[0] if mix else 0
 
 
 def _parts(state: State) -> tuple[Any, ...]:
@@ -213,29 +280,36 @@ def _run(
     buffer: Int[Array, "S 6"],
     length: Int[Array, ""],
     count: int,
-    styles: lora.Stack | None,
+    mix: lora.Mix | None,
 ) -> tuple[Float[Array, "1 T D"], tuple[Cache, ...]]:
     """The trunk over `count` rows from the pending one on."""
     first = length - 1
     rows = jax.lax.dynamic_slice_in_dim(buffer, first, count, axis=0)
     mask = jnp.arange(len(buffer)) <= first + jnp.arange(count)[:, None]
-    return model(rows[None], mask[None], cache, first, styles)
+    return model(rows[None], mask[None], cache, first, mix)
 
 
 def _spelled(
     model: Moonbeam,
+    folded: Folded,
+    mix: lora.Mix | None,
     summary: Float[Array, "D"],
     onset: Int[Array, ""],
-    controls: Packed,
+    controls: Unpacked,
     dice: UInt32[Array, "6 2"],
 ) -> Int[Array, "6"]:
     """The six values of a note, each drawn knowing those before it; timeshift in place of the onset."""
-    vocabulary = model.config.vocabulary
-    hidden, previous = model.decoder.start(summary), jnp.zeros((), jnp.int32)
+    vocabulary, decoder = model.config.vocabulary, model.decoder
+    bend = mix.spelling if mix and mix.decoder else None
+    hidden, previous = decoder.start(summary), jnp.zeros((), jnp.int32)
     values: list[Array] = []
     for f, (offset, size) in enumerate(zip(vocabulary.offsets, vocabulary.sizes, strict=True)):
-        output, hidden = model.decoder.step(previous, hidden)
-        logits = model.decoder.field_logits(output, offset, size)
+        if bend:  # a style bends the constants themselves
+            output, hidden = decoder.step(previous, hidden, bend)
+            logits = decoder.field_logits(output, offset, size, bend)
+        else:
+            output, hidden = decoder.step_projected(folded.first[previous], hidden)
+            logits = (output @ folded.heads[f] + folded.biases[f]).astype(jnp.float32)
         logits, allowed = _constrained(f, logits, onset, values, controls)
         value = draw(logits, allowed, controls, dice[f])
         values.append(value)
@@ -244,7 +318,7 @@ def _spelled(
 
 
 def _constrained(
-    field: int, logits: Float[Array, "W"], onset: Int[Array, ""], values: list[Array], controls: Packed
+    field: int, logits: Float[Array, "W"], onset: Int[Array, ""], values: list[Array], controls: Unpacked
 ) -> tuple[Float[Array, "W"], Bool[Array, "W"]]:
     """The field's logits as the controls weigh them, and which values may be drawn."""
     value = jnp.arange(logits.shape[-1])
@@ -271,7 +345,7 @@ def _constrained(
 
 
 def draw(
-    logits: Float[Array, "W"], allowed: Bool[Array, "W"], controls: Packed, die: UInt32[Array, "2"]
+    logits: Float[Array, "W"], allowed: Bool[Array, "W"], controls: Unpacked, die: UInt32[Array, "2"]
 ) -> Int[Array, ""]:
     """One of the allowed values: by the nucleus rule, or the likeliest at temperature 0."""
     best = jnp.argmax(jnp.where(allowed, logits, -jnp.inf))
@@ -305,9 +379,13 @@ def use_compile_cache() -> None:
 
     The folder holds code that will run, so it is the user's own: never a shared one.
     """
-    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(
-        platformdirs.user_cache_path("jazzd") / "compiled"
-    )
+    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if folder is None:
+        try:
+            from platformdirs import user_cache_path
+        except ImportError:  # the bench alone, without jazzd's own packages
+            return
+        folder = str(user_cache_path("jazzd") / "compiled")
     os.makedirs(folder, mode=0o700, exist_ok=True)
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -10,7 +10,8 @@ from importlib import resources
 
 import ml_dtypes
 import numpy as np
-from jaxtyping import Float32
+
+from jazzd.arrays import Float32
 
 
 def fme(base: int, width: int) -> Float32[np.ndarray, "E"]:

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
 
+from jazzd.arrays import Array, Bool, Float, Int
 from jazzd.moonbeam import frequencies, lora
 from jazzd.moonbeam.config import Config
 from jazzd.moonbeam.tokens import DURATION, EOS, FIELDS, INSTRUMENT, OCTAVE, ONSET, PITCH_CLASS, SOS, VELOCITY
@@ -106,16 +106,9 @@ class Projection(nnx.Module):
         self.kernel = nnx.Param(INIT(rngs.params(), (inputs, outputs)))
 
     def __call__(
-        self,
-        x: Float[Array, "*any D"],
-        name: str = "",
-        layer: lora.Layer | None = None,
-        mix: Array | None = None,
+        self, x: Float[Array, "*any D"], name: str = "", bend: lora.Bend | None = None
     ) -> Float[Array, "*any F"]:
-        y = x @ self.kernel[...]
-        if layer is None or mix is None or name not in layer:
-            return y
-        return y + lora.delta(x, layer[name], mix)
+        return lora.bent(x @ self.kernel[...], x, name, bend)
 
 
 class Attention(nnx.Module):
@@ -136,13 +129,12 @@ class Attention(nnx.Module):
         mask: Bool[Array, "B T S"],
         cache: Cache | None = None,
         slot: Int[Array, ""] | None = None,
-        layer: lora.Layer | None = None,
-        mix: Float[Array, "_"] | None = None,
+        bend: lora.Bend | None = None,
     ) -> tuple[Float[Array, "B T D"], Cache]:
         """Attends to the cache, when there is one, after writing the T new rows into it from `slot` on."""
-        q = _turned(self._heads(self.q_proj(x, "q_proj", layer, mix)), rotation)
-        k = _turned(self._heads(self.k_proj(x, "k_proj", layer, mix)), rotation)
-        v = self._heads(self.v_proj(x, "v_proj", layer, mix))
+        q = _turned(self._heads(self.q_proj(x, "q_proj", bend)), rotation)
+        k = _turned(self._heads(self.k_proj(x, "k_proj", bend)), rotation)
+        v = self._heads(self.v_proj(x, "v_proj", bend))
         if cache is not None and slot is not None:
             k = jax.lax.dynamic_update_slice_in_dim(cache[0], k, slot, axis=1)
             v = jax.lax.dynamic_update_slice_in_dim(cache[1], v, slot, axis=1)
@@ -151,7 +143,7 @@ class Attention(nnx.Module):
         scores = jnp.einsum("btkgh,bskh->bkgts", q, k).astype(jnp.float32) / self.head**0.5
         scores = jnp.where(mask[:, None, None], scores, FORBIDDEN)
         mixed = jnp.einsum("bkgts,bskh->btkgh", jax.nn.softmax(scores, axis=-1).astype(v.dtype), v)
-        return self.o_proj(mixed.reshape(*x.shape[:2], -1), "o_proj", layer, mix), (k, v)
+        return self.o_proj(mixed.reshape(*x.shape[:2], -1), "o_proj", bend), (k, v)
 
     def _heads(self, x: Float[Array, "B T F"]) -> Float[Array, "B T N H"]:
         return x.reshape(*x.shape[:2], -1, self.head)
@@ -163,11 +155,9 @@ class Mlp(nnx.Module):
         self.up_proj = Projection(config.hidden, config.intermediate, rngs)
         self.down_proj = Projection(config.intermediate, config.hidden, rngs)
 
-    def __call__(
-        self, x: Float[Array, "B T D"], layer: lora.Layer | None = None, mix: Float[Array, "_"] | None = None
-    ) -> Float[Array, "B T D"]:
-        gate = nnx.silu(self.gate_proj(x, "gate_proj", layer, mix))
-        return self.down_proj(gate * self.up_proj(x, "up_proj", layer, mix), "down_proj", layer, mix)
+    def __call__(self, x: Float[Array, "B T D"], bend: lora.Bend | None = None) -> Float[Array, "B T D"]:
+        gate = nnx.silu(self.gate_proj(x, "gate_proj", bend))
+        return self.down_proj(gate * self.up_proj(x, "up_proj", bend), "down_proj", bend)
 
 
 class Block(nnx.Module):
@@ -184,12 +174,11 @@ class Block(nnx.Module):
         mask: Bool[Array, "B T S"],
         cache: Cache | None = None,
         slot: Int[Array, ""] | None = None,
-        layer: lora.Layer | None = None,
-        mix: Float[Array, "_"] | None = None,
+        bend: lora.Bend | None = None,
     ) -> tuple[Float[Array, "B T D"], Cache]:
-        attended, cache = self.attention(self.attention_norm(x), rotation, mask, cache, slot, layer, mix)
+        attended, cache = self.attention(self.attention_norm(x), rotation, mask, cache, slot, bend)
         x = x + attended
-        return x + self.mlp(self.mlp_norm(x), layer, mix), cache
+        return x + self.mlp(self.mlp_norm(x), bend), cache
 
 
 class GruLayer(nnx.Module):
@@ -236,19 +225,32 @@ class NoteDecoder(nnx.Module):
         """Every layer starts from the summary."""
         return (summary,) * len(self.layers)
 
-    def step(self, previous: Int[Array, "*any"], hidden: Hidden) -> tuple[Float[Array, "*any D"], Hidden]:
+    def step(
+        self, previous: Int[Array, "*any"], hidden: Hidden, bend: lora.Bend | None = None
+    ) -> tuple[Float[Array, "*any D"], Hidden]:
         """Feed the sub-token before; returns the top layer's output and the new state."""
-        x, new = self.embedding(previous), []
-        for layer, h in zip(self.layers, hidden, strict=True):
+        layer, x = self.layers[0], self.embedded(previous, bend)
+        return self.step_projected(x @ layer.input_kernel[...] + layer.input_bias[...], hidden)
+
+    def step_projected(
+        self, projected: Float[Array, "*any G"], hidden: Hidden
+    ) -> tuple[Float[Array, "*any D"], Hidden]:
+        """`step` from the first layer's input already projected."""
+        x = self.layers[0].gated(projected, hidden[0])
+        new = [x]
+        for layer, h in zip(list(self.layers)[1:], hidden[1:], strict=True):
             x = layer(x, h)
             new.append(x)
         return x, tuple(new)
 
+    def embedded(self, ids: Int[Array, "*any"], bend: lora.Bend | None = None) -> Float[Array, "*any D"]:
+        return lora.bent_row(self.embedding(ids), ids, "decoder_embedding", bend)
+
     def outputs(
-        self, summary: Float[Array, "*any D"], inputs: Int[Array, "*any 6"]
+        self, summary: Float[Array, "*any D"], inputs: Int[Array, "*any 6"], bend: lora.Bend | None = None
     ) -> Float[Array, "*any 6 D"]:
         """The top layer's six outputs under teacher forcing: `inputs` are id 0 and the first five labels."""
-        sequence = jnp.moveaxis(self.embedding(inputs), -2, 0)
+        sequence = jnp.moveaxis(self.embedded(inputs, bend), -2, 0)
         for layer in self.layers:
             # Layer by layer, since all inputs are known: one large product instead of six small ones.
             projected = sequence @ layer.input_kernel[...] + layer.input_bias[...]
@@ -260,13 +262,21 @@ class NoteDecoder(nnx.Module):
             _, sequence = jax.lax.scan(follow, summary, projected)
         return jnp.moveaxis(sequence, 0, -2)
 
-    def logits(self, outputs: Float[Array, "*any D"]) -> Float[Array, "*any V"]:
+    def logits(
+        self, outputs: Float[Array, "*any D"], bend: lora.Bend | None = None
+    ) -> Float[Array, "*any V"]:
         """Float32 logits over the whole vocabulary."""
-        return (self.fc_out(outputs) @ self.lm_head[...]).astype(jnp.float32)
+        return self.field_logits(outputs, 0, self.lm_head.shape[-1], bend)
 
-    def field_logits(self, outputs: Float[Array, "*any D"], offset: int, size: int) -> Float[Array, "*any W"]:
+    def field_logits(
+        self, outputs: Float[Array, "*any D"], offset: int, size: int, bend: lora.Bend | None = None
+    ) -> Float[Array, "*any W"]:
         """Float32 logits of one field's `size` values, whose ids begin at `offset`."""
-        return (self.fc_out(outputs) @ self.lm_head[:, offset : offset + size]).astype(jnp.float32)
+        x = lora.bent(self.fc_out(outputs), outputs, "fc_out", bend)
+        ids = slice(offset, offset + size)
+        if bend and (pair := bend.pairs.get("lm_head")):
+            bend = lora.Bend(bend.weights, {"lm_head": lora.Pair(pair.down, pair.up[:, ids])})
+        return lora.bent(x @ self.lm_head[:, ids], x, "lm_head", bend).astype(jnp.float32)
 
 
 class Moonbeam(nnx.Module):
@@ -286,15 +296,17 @@ class Moonbeam(nnx.Module):
         mask: Bool[Array, "B T S"],
         cache: tuple[Cache, ...] | None = None,
         slot: Int[Array, ""] | None = None,
-        styles: lora.Stack | None = None,
+        styles: lora.Mix | None = None,
     ) -> tuple[Float[Array, "B T D"], tuple[Cache, ...]]:
         """Summaries of the rows, and every layer's keys and values (the whole cache, if one is given)."""
         x, rotation, caches = self.embedding(rows), self.rotation(rows), []
         for i, block in enumerate(self.blocks):
-            layer, mix = (styles.layers[i], styles.weights) if styles else (None, None)
-            x, layer_cache = block(x, rotation, mask, cache[i] if cache else None, slot, layer, mix)
+            bend = styles.layer(i) if styles else None
+            x, layer_cache = block(x, rotation, mask, cache[i] if cache else None, slot, bend)
             caches.append(layer_cache)
-        return self.norm(x) @ self.summary[...], tuple(caches)
+        x = self.norm(x)
+        bend = styles.spelling if styles else None
+        return lora.bent(x @ self.summary[...], x, "summary_projection", bend), tuple(caches)
 
     def rotation(self, rows: Int[Array, "B T 6"]) -> Rotation:
         """Cosines and sines of each group's phase, `[f, f]` over the head (SPEC section 4)."""
@@ -328,11 +340,12 @@ def token_nll(
     rows: Int[Array, "B T 6"],
     labels: Int[Array, "B T 7"],
     mask: Bool[Array, "B T T"],
-    styles: lora.Stack | None = None,
+    styles: lora.Mix | None = None,
 ) -> Float[Array, "B T-1 6"]:
     """Teacher-forced nats of the rows' sub-tokens from the second row on, over all ids (SPEC section 7)."""
     summaries, _ = model(rows[:, :-1], mask[:, :-1, :-1], styles=styles)
-    logits = model.decoder.logits(model.decoder.outputs(summaries, labels[:, 1:, :-1]))
+    bend = styles.spelling if styles else None
+    logits = model.decoder.logits(model.decoder.outputs(summaries, labels[:, 1:, :-1], bend), bend)
     target = jnp.take_along_axis(logits, labels[:, 1:, 1:, None], axis=-1)[..., 0]
     return jax.nn.logsumexp(logits, axis=-1) - target
 

@@ -4,15 +4,11 @@ One table, `FIELDS`, says what a row holds; vocabulary sizes, label offsets and 
 it. On the input side a row carries its absolute onset, on the output side the timeshift since the row before.
 """
 
-import collections
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-import mido
 import numpy as np
-from jaxtyping import Int
 
+from jazzd.arrays import Int
 from jazzd.errors import MidiError
 
 TICKS_PER_SECOND = 100
@@ -121,119 +117,3 @@ def chunks(rows: Int[np.ndarray, "N 6"], longest: int) -> list[Int[np.ndarray, "
     """The rows split where a timeshift exceeds `longest` ticks, the onsets of each part from 0."""
     parts = np.split(rows, np.flatnonzero(timeshifts(rows) > longest))
     return [np.concatenate([part[:, :1] - part[0, 0], part[:, 1:]], axis=1) for part in parts if len(part)]
-
-
-def read_midi(path: Path) -> mido.MidiFile:
-    """The MIDI file at `path`. Raises MidiError, in one sentence, for whatever is wrong with it."""
-    try:
-        return mido.MidiFile(path)
-    except FileNotFoundError:
-        raise MidiError(f"{path}: no such file") from None
-    except Exception as error:  # mido raises whatever its parser trips over
-        raise MidiError(
-            f"{path} is not a MIDI file that can be read ({error or type(error).__name__})"
-        ) from None
-
-
-def encode(midi: mido.MidiFile) -> Rows:
-    """Note rows in note-on order, onsets absolute (SPEC 2.1). Raises MidiError for type 2 files."""
-    rows: list[list[int]] = []
-    programs = [0] * 16
-    open_notes: dict[tuple[int, int, int], collections.deque[tuple[int, float]]] = collections.defaultdict(
-        collections.deque
-    )
-    for seconds, message in timed(midi):
-        if message.type == "program_change":
-            programs[message.channel] = message.program
-        elif message.type in ("note_on", "note_off"):
-            instrument = DRUMS if message.channel == DRUM_CHANNEL else programs[message.channel]
-            sounding = open_notes[instrument, message.note, message.channel]
-            if message.type == "note_on" and message.velocity > 0:
-                sounding.append((len(rows), seconds))
-                octave, pitch_class = divmod(message.note, 12)
-                rows.append(
-                    [_ticks(seconds), OPEN_NOTE_TICKS, octave, pitch_class, instrument, message.velocity]
-                )
-            elif sounding:
-                row, began = sounding.popleft()
-                rows[row][DURATION] = _ticks(seconds - began) or 1
-    return np.array(rows, np.int64).reshape(-1, 6)
-
-
-def timed(midi: mido.MidiFile) -> Iterator[tuple[float, mido.Message]]:
-    """The merged tracks with the absolute time of each message in seconds.
-
-    The sum is kept in this order of float64 operations: a tick's rounding hangs on it in exact ties.
-    """
-    if midi.type == 2:
-        raise MidiError(
-            f"{midi.filename or 'the file'} holds separate sequences (MIDI type 2); export it as type 1"
-        )
-    if midi.ticks_per_beat <= 0:
-        raise MidiError(
-            f"{midi.filename or 'the file'} counts time in SMPTE frames; export it with ticks per beat"
-        )
-    tempo, seconds = 500000, 0.0
-    for message in mido.merge_tracks(midi.tracks):
-        if message.time > 0:
-            seconds += message.time * (tempo * 1e-6 / midi.ticks_per_beat)
-        yield seconds, message
-        if message.type == "set_tempo":
-            tempo = message.tempo
-
-
-def _ticks(seconds: float) -> int:
-    return round(TICKS_PER_SECOND * seconds)
-
-
-def decode(rows: Int[np.ndarray, "N 6"]) -> mido.MidiFile:
-    """A type 1 file at 120 BPM with one tick per 10 ms, a track per instrument (SPEC 2.5).
-
-    Raises MidiError when the rows hold something that is no note, or more than 15 pitched instruments.
-    """
-    midi = mido.MidiFile(type=1, ticks_per_beat=50)
-    for channel, (instrument, events) in zip(_channels(rows), _events(rows).items(), strict=True):
-        if channel > 15:
-            raise MidiError("more than 15 instruments do not fit the 16 channels of a MIDI file")
-        track = mido.MidiTrack()
-        program = 0 if instrument == DRUMS else instrument
-        track.append(mido.Message("program_change", program=program, channel=channel, time=0))
-        track.extend(_messages(events, channel))
-        midi.tracks.append(track)
-    return midi
-
-
-def _events(rows: Int[np.ndarray, "N 6"]) -> dict[int, dict[tuple[int, int], list[tuple[int, int]]]]:
-    """Per instrument, in order of appearance: (tick, 0 on or 1 off) -> its (note, velocity)s."""
-    events: dict[int, dict[tuple[int, int], list[tuple[int, int]]]] = {}
-    for row in rows:
-        onset, duration, octave, pitch_class, instrument, velocity = map(int, row)
-        note = 12 * octave + pitch_class
-        if min(onset, duration) < 0 or not (
-            0 <= note < 128 and 0 <= instrument <= DRUMS and 0 <= velocity < 128
-        ):
-            raise MidiError(f"the row {[*map(int, row)]} is not a note")
-        track = events.setdefault(instrument, collections.defaultdict(list))
-        track[onset, 0].append((note, velocity))
-        track[onset + duration, 1].append((note, 64))
-    return events
-
-
-def _channels(rows: Int[np.ndarray, "N 6"]) -> list[int]:
-    """A channel per instrument in order of appearance: counting up without the drums', which drums use."""
-    channels, counter = [], 0
-    for instrument in dict.fromkeys(rows[:, INSTRUMENT].tolist()):
-        if counter == DRUM_CHANNEL:
-            counter += 1
-        channels.append(DRUM_CHANNEL if instrument == DRUMS else counter)
-        counter += 1
-    return channels
-
-
-def _messages(events: dict[tuple[int, int], list[tuple[int, int]]], channel: int) -> Iterator[mido.Message]:
-    now = 0
-    for tick, off in sorted(events):
-        for note, velocity in events[tick, off]:
-            kind = "note_off" if off else "note_on"
-            yield mido.Message(kind, note=note, velocity=velocity, channel=channel, time=tick - now)
-            now = tick

@@ -167,7 +167,7 @@ def _warn(settings: Settings, ports: Ports, tcp: TcpServer) -> None:
     for name in NOT_YET:
         section, key = name.split(".")
         if getattr(getattr(settings, section), key) != getattr(Settings.model_fields[section].default, key):
-            log.warning("setting_without_effect", key=name)
+            log.warning("setting_without_effect", key=name, reason="this version cannot do that yet")
 
 
 def _engine_command(settings: Settings, numerics: str | None) -> list[str]:

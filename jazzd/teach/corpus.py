@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Int
 
 from jazzd.errors import ConfigError, MidiError
-from jazzd.moonbeam import tokens
+from jazzd.moonbeam import midi
 from jazzd.music import chords
 
 VALIDATION_SHARE = 0.05
@@ -67,9 +67,9 @@ def files(folder: Path) -> list[Path]:
 def read(path: Path, name: str) -> Piece | Refused:
     """The piece in the file at `path`, or the reason why there is none."""
     try:
-        midi = tokens.read_midi(path)
-        rows = tokens.encode(midi)
-        markers = [(round(100 * at), m.text.strip()) for at, m in tokens.timed(midi) if m.type == "marker"]
+        file = midi.read_midi(path)
+        rows = midi.encode(file)
+        markers = [(round(100 * at), m.text.strip()) for at, m in midi.timed(file) if m.type == "marker"]
     except MidiError as error:
         return Refused(name, str(error))
     if not len(rows):
