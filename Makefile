@@ -10,7 +10,7 @@ BIN := .venv/bin
 install = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
 	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(1); }
 
-.PHONY: demo test setup jack sound clean
+.PHONY: demo test interop setup jack sound clean
 
 demo: setup sound
 	$(BIN)/jazzd demo
@@ -20,6 +20,10 @@ test: setup jack
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+# With the real PEFT and torch, which are large.
+interop: .venv/interop
+	$(BIN)/pytest tests/interop
 
 setup: .venv/installed
 
@@ -34,6 +38,10 @@ setup: .venv/installed
 		echo "If python-rtmidi does not compile: apt-get install libasound2-dev libjack-jackd2-dev g++."
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+.venv/interop: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,interop]'
 	@touch $@
 
 # JACK gives the tests real MIDI ports on a machine without sound hardware.

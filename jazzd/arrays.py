@@ -8,14 +8,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float, Float32, Int, UInt32
 else:
+
+    class _Unchecked:
+        def __class_getitem__(cls, item: Any) -> Any:
+            return Any
+
     try:
-        from jaxtyping import Array, Bool, Float, Float32, Int, UInt32
+        from jaxtyping import Bool, Float, Float32, Int, UInt32
     except ImportError:
+        Bool = Float = Float32 = Int = UInt32 = _Unchecked
 
-        class _Unchecked:
-            def __class_getitem__(cls, item: Any) -> Any:
-                return Any
+    def __getattr__(name: str) -> Any:
+        # Not before it is asked for: jaxtyping's Array loads jax, and styles are checked without it.
+        if name != "Array":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
+            from jaxtyping import Array
+        except ImportError:
+            return _Unchecked
+        return Array
 
-        Array = Bool = Float = Float32 = Int = UInt32 = _Unchecked
 
 __all__ = ["Array", "Bool", "Float", "Float32", "Int", "UInt32"]

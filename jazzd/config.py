@@ -91,6 +91,7 @@ class Engine(Section):
 class Styles(Section):
     folder: Path = Path("styles")
     default: str = ""
+    max_resident: int = Field(default=32, ge=1, le=256)
 
 
 class Solo(Section):

@@ -4,7 +4,7 @@ import bisect
 import json
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -78,8 +78,10 @@ class Take:
         return max((note.end for note in (*self.chords, *self.solo)), default=0.0)
 
 
-def run(out: Path, seconds: float, options: Sequence[str], as_json: bool) -> None:
-    """Records `seconds` of chords and their solo into `out`; `options` go to `jazzd run`.
+def run(
+    out: Path, seconds: float, options: Sequence[str], shares: Mapping[str, float], as_json: bool
+) -> None:
+    """Records `seconds` of chords and their solo, in these styles, into `out`; `options` go to `jazzd run`.
 
     Raises JazzdError when the daemon cannot play, or played something that it promises not to.
     """
@@ -92,6 +94,7 @@ def run(out: Path, seconds: float, options: Sequence[str], as_json: bool) -> Non
     with daemon(options, variables) as playing:
         with notices.status("The engine is getting ready (the first time takes longest)"):
             status = playing.wait_until_ready()
+        playing.use(shares)
         with notices.status(f"Playing chords for {seconds:.0f} s"), TcpLine(status["midi"]["tcp"]) as line:
             take = perform(piece, symbols, line, playing)
     _check(take)

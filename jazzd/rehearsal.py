@@ -103,6 +103,15 @@ class Daemon:
         """What `jazzd status` would say. Raises JazzdError when the daemon does not answer."""
         return control.ask({"do": "status"}, self._socket)
 
+    def styles(self) -> dict[str, str]:
+        """The status of each style that the daemon knows of."""
+        styles = control.ask({"do": "styles"}, self._socket)["styles"]
+        return {style["name"]: style["status"] for style in styles}
+
+    def use(self, shares: Mapping[str, float]) -> None:
+        """What `jazzd styles use` does. Raises JazzdError for a style that cannot be played."""
+        control.ask({"do": "use", "mix": dict(shares)}, self._socket)
+
     def wait_until_ready(self) -> dict[str, Any]:
         """Its status once the engine can play. Raises JazzdError with the daemon's last words if not."""
         deadline = time.monotonic() + READY_S

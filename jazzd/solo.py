@@ -2,14 +2,16 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from pydantic import ValidationError
+
 from jazzd.engine.protocol import Key, Sampling
 from jazzd.engine.timeline import Timeline
-from jazzd.errors import ConfigError
+from jazzd.errors import ConfigError, StyleError
 from jazzd.moonbeam import resident
 from jazzd.moonbeam.config import Numerics
 from jazzd.moonbeam.decode import Decoder
@@ -17,6 +19,7 @@ from jazzd.music import chords, harmony, voicing
 from jazzd.music.chords import Chord
 from jazzd.music.notes import Note5D
 from jazzd.music.tempo import to_seconds, to_ticks
+from jazzd.styles.wardrobe import Wardrobe
 
 COMPING_VELOCITY = 64
 DEFAULT_HARMONY = 64 / 127
@@ -56,10 +59,10 @@ def laid_out(
 
 
 class SoloGenerator:
-    """A base, ready to improvise over given chords."""
+    """A base and its styles, ready to improvise over given chords."""
 
-    def __init__(self, decoder: Decoder) -> None:
-        self._decoder = decoder
+    def __init__(self, decoder: Decoder, wardrobe: Wardrobe | None = None) -> None:
+        self._decoder, self._wardrobe = decoder, wardrobe
 
     @classmethod
     def load(
@@ -69,42 +72,68 @@ class SoloGenerator:
         dtype: resident.Dtype | None = None,
         numerics: Numerics | None = None,
     ) -> Self:
-        """Load and compile a base: `builtin`, or a folder. Raises ModelError."""
-        return cls(resident.load(str(base), dtype, numerics)[1])
+        """Load and compile a base (`builtin`, or a folder), to play in the styles of that folder.
+
+        Raises ModelError.
+        """
+        loaded, decoder = resident.load(str(base), dtype, numerics)
+        return cls(decoder, Wardrobe.open(Path(styles), loaded))
+
+    def wear(self, shares: Mapping[str, float]) -> dict[str, float]:
+        """Play in these styles from now on, as much of each as its share; in none for the plain base.
+
+        Returns what the foremost of them would like: fields of Sampling. Raises StyleError for a style that
+        is not there or does not fit the base.
+        """
+        self._decoder.mix = None
+        if not shares:
+            return {}
+        if not self._wardrobe:
+            raise StyleError(f"there is no style {next(iter(shares))!r}: no folder of styles was loaded")
+        self._wardrobe.registry.rescan()
+        self._decoder.mix = self._wardrobe.mix(shares)
+        return self._wardrobe.settings(max(shares, key=lambda name: shares[name]))
 
     def generate_solo(
         self,
         chord_progression: str | Sequence[str],
-        style: str = "",
-        temperature: float = 0.9,
-        top_p: float = 0.95,
+        style: str | Mapping[str, float] = "",
+        temperature: float | None = None,
+        top_p: float | None = None,
         max_notes: int | None = None,
         seed: int = 0,
         tempo: float = 120.0,
         bars_per_chord: float = 1.0,
-        low: int = 48,
-        high: int = 96,
+        low: int | None = None,
+        high: int | None = None,
     ) -> list[Note5D]:
         """A solo over the chord symbols, each `bars_per_chord` bars of four beats long.
 
-        One text is read as `jazzd solo` reads it: "Dm7 G7 | C6". Raises ConfigError for a symbol that is none
-        or a value out of range.
+        How it is drawn and the range are the style's where they are not given, else 0.9, 0.95 and 48 to 96.
+
+        One text is read as `jazzd solo` reads it: "Dm7 G7 | C6". `style` is a name, or names with their
+        shares. Raises ConfigError for a symbol that is none or a value out of range, StyleError for a style
+        that cannot be played.
         """
-        if style:
-            raise ConfigError(f"there is no style {style!r}: this version plays the plain base only")
         if isinstance(chord_progression, str):
             parsed = chords.progression(chord_progression)
         else:
             parsed = [(chords.parse(s, f"chord {i}"), 1.0) for i, s in enumerate(chord_progression, 1)]
         if not parsed:
             raise ConfigError("chord_progression has no chord in it")
-        if not (0 <= temperature <= 2 and 0 < top_p <= 1 and 0 <= low <= high <= 127):
-            raise ConfigError("temperature is 0..2, top_p above 0 and at most 1, low and high are 0..127")
         if not (0 < tempo < math.inf and 0 < bars_per_chord < math.inf and 0 <= seed < 2**32):
             raise ConfigError("tempo and bars_per_chord are above 0, seed is 0..4294967295")
         if max_notes is not None and max_notes < 1:
             raise ConfigError("max_notes is none or at least 1")
-        sampling = Sampling(temperature=temperature, top_p=top_p, low=low, high=high)
+        wanted = self.wear({style: 1.0} if isinstance(style, str) and style else dict(style or {}))
+        given = {"temperature": temperature, "top_p": top_p, "low": low, "high": high}
+        wanted |= {name: value for name, value in given.items() if value is not None}
+        try:
+            sampling = Sampling.model_validate(wanted)
+        except ValidationError:
+            sampling = None
+        if not sampling or sampling.low > sampling.high:
+            raise ConfigError("temperature is 0..2, top_p above 0 and at most 1, low and high are 0..127")
         solo = self.improvise(laid_out(parsed, bars_per_chord * 4 * 60 / tempo), sampling, seed=seed)
         return list(itertools.islice(solo, max_notes))
 

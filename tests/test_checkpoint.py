@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import published
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -79,8 +80,61 @@ def test_a_pickle_without_tensors(payload: object, tmp_path: Path) -> None:
 def test_data_of_the_wrong_size_is_refused_before_it_is_read(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="wrong size"):
         checkpoint.read(rebuilt(tmp_path / "short.pt", {"data/0": b"1234"}))
+
+
+def test_a_zip_bomb_is_refused_before_it_unfolds(tmp_path: Path) -> None:
+    """Sixty-four megabytes of noughts in as many kilobytes, as data and as a description."""
+    noughts = {"model.norm.weight": np.zeros(2**24, np.float32)}
+    bomb = published.write(tmp_path / "data.pt", noughts, zipfile.ZIP_DEFLATED)
+    assert bomb.stat().st_size < 2**17
     with pytest.raises(ModelError, match="wrong size"):
-        checkpoint.read(rebuilt(tmp_path / "deflated.pt", {}, zipfile.ZIP_DEFLATED))
+        checkpoint.read(bomb)
+    described = {"data.pkl": b"]" * 2**24}
+    with pytest.raises(ModelError, match="not one that torch"):
+        checkpoint.read(rebuilt(tmp_path / "pickle.pt", described, zipfile.ZIP_DEFLATED))
+    described = {"data.pkl": b"]" * (checkpoint.LARGEST_PICKLE + 1)}
+    with pytest.raises(ModelError, match="length"):
+        checkpoint.read(rebuilt(tmp_path / "long.pt", described))
+
+
+def test_a_flipped_bit_in_the_data_is_noticed(tmp_path: Path) -> None:
+    path = published.write(tmp_path / "some.pt", {"model.norm.weight": np.full(1000, 7, np.float32)})
+    content = path.read_bytes()
+    path.write_bytes(content.replace(np.float32(7).tobytes(), np.float32(6).tobytes(), 1))
+    with pytest.raises(ModelError, match=r"some\.pt is damaged .*CRC"):
+        checkpoint.read(path)
+
+
+@pytest.mark.parametrize("place", ["kind", "key", "value"])
+def test_what_is_small_but_endless_is_one_short_sentence(place: str, tmp_path: Path) -> None:
+    """A tuple of two tuples of two tuples: sixty times over, and it does not fit into a sentence."""
+    endless = b")q\x00" + b"".join(b"0h%ch%c\x86q%c" % (i, i, i + 1) for i in range(60))
+    storage = b"ctorch\nFloatStorage\n"
+    start = b"\x80\x02}" + text("model_state_dict") + b"}" + text("a")
+    match place:
+        case "kind":
+            item = b"(" + endless + storage + text("0") + text("cpu") + b"K\x01tQ"
+        case "key":
+            item = b"(" + text("storage") + storage + endless + text("cpu") + b"K\x01tQ"
+        case "value":
+            item = endless
+    bomb = rebuilt(tmp_path / "endless.pt", {"data.pkl": start + item + b"ss."})
+    with pytest.raises(ModelError, match=r"endless\.pt") as error:
+        checkpoint.read(bomb)
+    assert len(str(error.value)) < 300
+
+
+def test_attributes_are_not_set(tmp_path: Path) -> None:
+    """torch sets one on its dictionary. Here none is set on anything, least of all on our own functions."""
+    reach = b"ctorch._utils\n_rebuild_tensor_v2\nN}" + text("__doc__") + text("gone") + b"s\x86b"
+    pickled = b"\x80\x02}" + text("model_state_dict") + b"}" + text("a") + reach + b"ss."
+    with pytest.raises(ModelError, match="model_state_dict"):
+        checkpoint.read(rebuilt(tmp_path / "reach.pt", {"data.pkl": pickled}))
+    assert checkpoint._rebuild_tensor.__doc__ != "gone"
+
+
+def text(content: str) -> bytes:
+    return b"X" + len(content).to_bytes(4, "little") + content.encode()
 
 
 @settings(max_examples=40)

@@ -1,8 +1,9 @@
 """The commands: exit codes, one sentence for what went wrong, one JSON object on stdout."""
 
 import json
+import os
+import shutil
 import socket
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Any
 import mido
 import numpy as np
 import pytest
+from reference import GOLDEN
 
-from jazzd import cli
 from jazzd.errors import ConfigError, MidiError
+from jazzd.moonbeam import weights
 from jazzd.music.notes import Note5D
 from jazzd.player import control
 from jazzd.player import ports as midi_ports
@@ -21,21 +23,6 @@ from jazzd.player.ports import PortList
 from jazzd.render import write_midi
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def jazzd(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Runs a command in an empty working folder: exit code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["jazzd", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return run
 
 
 def test_help_names_every_command(jazzd: Run) -> None:
@@ -138,6 +125,67 @@ def test_base_info_tells_the_sizes(jazzd: Run, tiny_base: Path) -> None:
     told = json.loads(out)
     assert (code, told["config"]["hidden"]) == (0, 144)
     assert 400_000 < told["parameters"] < 600_000
+
+
+def test_base_info_says_when_weights_were_changed(jazzd: Run, tiny_base: Path) -> None:
+    shutil.copytree(tiny_base, "changed")
+    with Path("changed/model.safetensors").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"?")
+    code, out, err = jazzd("base", "info", "--base", "changed", "--json")
+    assert (code, json.loads(out)["intact"]) == (0, False)
+    assert one_sentence(err)
+    assert "were changed" in err
+
+
+def test_a_checkpoint_is_converted_and_told_of(jazzd: Run) -> None:
+    source, sizes = str(GOLDEN / "tiny_moonbeam.pt"), str(GOLDEN / "tiny_config.json")
+    words = ["base", "convert", source, "mine", "--config", sizes]
+    assert jazzd(*words) == (0, "mine is a base now: jazzd run --base mine\n", "")
+    out = jazzd("base", "info", "--base", "mine")[1].splitlines()
+    assert out[1:4] == ["parameters: 2360880", "bytes: 9443520", "dtype: float32"]
+    assert "config numerics: exact" in out
+    code, _, err = jazzd(*words)
+    assert code == 1
+    assert one_sentence(err)
+
+
+def test_a_hub_out_of_reach_is_one_sentence(jazzd: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/{revision}/{filename}"
+    )
+    code, out, err = jazzd("base", "fetch", "moonbeam-839m", "fetched")
+    assert (code, out) == (1, "")
+    assert one_sentence(err)
+    assert not Path("fetched").exists()
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_calibrating_sets_a_base_of_the_users_and_no_other(
+    jazzd: Run, own: bool, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jazzd.teach import calibrate
+
+    nll = {"exact": 2.0, "rounded": 1.5}
+    monkeypatch.setattr(
+        calibrate,
+        "evaluate",
+        lambda model, *_, **__: {"nll_per_note": nll[model.config.numerics], "notes": 7},
+    )
+    shutil.copytree(tiny_base, "mine")
+    base = "mine" if own else "builtin"
+    code, out, _ = jazzd("base", "calibrate", "music", "--base", base)
+    assert code == 0
+    assert "2.0000" in out
+    assert "1.5000" in out
+    assert out.splitlines()[-1].startswith(
+        "mine is set to rounded" if own else "builtin stays as it is, exact"
+    )
+    assert weights.identify(base)[0].numerics == ("rounded" if own else "exact")
+    told = json.loads(jazzd("base", "calibrate", "music", "--base", base, "--json")[1])
+    assert (told["best"], told["written"]) == ("rounded", own)
 
 
 def test_rows_are_scored_one_by_one(jazzd: Run, tiny_base: Path) -> None:

@@ -1,12 +1,12 @@
 import mido
 import pytest
 
-from jazzd.player.controls import Controls, Silenced, Turned
+from jazzd.player.controls import Controls, Picked, Programmed, Silenced, Turned
 
 
 @pytest.fixture
 def controls() -> Controls:
-    return Controls({"temperature": 21, "harmony": 30, "blend": 24})
+    return Controls({"style": 20, "temperature": 21, "density": 22, "harmony": 30, "blend": 24, "mode": 25})
 
 
 def control(number: int, value: int) -> mido.Message:
@@ -24,10 +24,13 @@ def control(number: int, value: int) -> mido.Message:
         (control(123, 0), Silenced("all_notes_off")),
         (mido.Message("stop"), Silenced("midi_stop")),
         (control(23, 64), None),
-        (control(24, 64), None),
+        (control(24, 127), Turned("blend", 1.0)),
+        (control(22, 0), Turned("density", -1.0)),
+        (control(20, 77), Picked(77)),
+        (control(25, 64), None),
         (control(64, 127), None),
         (mido.Message("note_on", note=21, velocity=21), None),
-        (mido.Message("program_change", program=21), None),
+        (mido.Message("program_change", program=21), Programmed(21)),
     ],
 )
 def test_what_a_message_means(controls: Controls, message: mido.Message, meaning: object) -> None:

@@ -18,7 +18,8 @@ MAY_IMPORT = {
     "service": ("errors", "music"),
     "engine.protocol": ("errors", "music"),
     "moonbeam": ("errors", "music"),
-    "styles": ("errors", "moonbeam.lora"),
+    "styles": ("errors", "arrays", "moonbeam.targets", "moonbeam.config", "moonbeam.storage"),
+    "styles.wardrobe": ("errors", "moonbeam", "styles"),
     "player": ("errors", "music", "config", "log", "engine.protocol"),
     "render": ("errors", "music"),
     "engine": ("errors", "music", "log", "moonbeam", "styles"),
@@ -49,6 +50,8 @@ WITHOUT_JAX = [
     "player.daemon",
     "rehearsal",
     "render",
+    "styles.registry",
+    "styles.watch",
     "bench.latency",
 ]
 

@@ -144,8 +144,9 @@ def test_who_was_not_used_for_longest_leaves_and_a_mix_outlives_it() -> None:
     rack.mix({"a": 1.0})
     rack.put("d", styles["d"])
     assert set(rack.names) == {"a", "b", "d"}
-    rack.put("e", random_adapter(48, 9, ("q_proj",)))
-    assert rack.names == ("e",)
+    rack.put("e", random_adapter(64, 9, ("q_proj",)))
+    rack.put("f", random_adapter(64, 9, ("q_proj",)))
+    assert rack.names == ("e", "f"), "eight pages, and room for three styles"
     np.testing.assert_allclose(nll(playing), nll(None, merged(styles["b"])), atol=1e-4)
 
 
@@ -188,5 +189,31 @@ def test_more_than_fits_is_one_sentence() -> None:
         rack.put(name, Adapter(64, wide))
     with pytest.raises(StyleError, match="mix fewer"):
         rack.mix(dict.fromkeys("abc", 0.3))
-    with pytest.raises(StyleError, match="more than all"):
-        lora.Rack(SMALL, jnp.float32, capacity=2).put("a", Adapter(64, wide))
+    with pytest.raises(StyleError, match="more than the 128"):
+        rack.put("d", Adapter(129, wide))
+
+
+def test_nothing_is_compiled_after_the_start() -> None:
+    """Styles come and go, switch and blend, slim and full."""
+    rack, made = lora.Rack(config(), jnp.float32, capacity=3), decoder()
+    rack.warm_up()
+    greedy(made, 2)
+    compiled: list[str] = []
+
+    def count(event: str, duration_secs: float, **_: str | int) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(count)
+    for seed, targets in enumerate([lora.TAUGHT, ATTENTION, (*MLP, *DECODER), lora.TAUGHT, ("lm_head",)] * 2):
+        rack.put(str(seed), random_adapter(4 + 9 * (seed % 5), seed, targets))
+        for shares in ({name: 1.0} for name in rack.names):
+            made.mix = rack.mix(shares)
+            greedy(made, 2)
+        made.mix = rack.mix({rack.names[0]: 0.25, str(seed): 0.75})
+        greedy(made, 2)
+    made.mix = None
+    greedy(made, 2)
+    assert not compiled
+    jax.jit(lambda x: x + seed)(1.0)
+    assert compiled, "the counter counts"

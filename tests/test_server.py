@@ -14,18 +14,13 @@ import pytest
 import tiny
 
 from jazzd.engine import protocol
-from jazzd.engine.protocol import Advance, Begin, Failed, Hello, Key, Note, Ping, Pong, Ready, Revise
-from jazzd.engine.server import Loader, serve
+from jazzd.engine.protocol import Advance, Begin, Failed, Hello, Key, Note, Ping, Pong, Ready, Revise, Styles
+from jazzd.engine.server import Loaded, Loader, serve
 from jazzd.errors import EngineError, JazzdError, ModelError
-from jazzd.moonbeam.decode import Controls, Decoder, State
-from jazzd.moonbeam.weights import Base
+from jazzd.moonbeam.decode import Controls, State
 
 KEYS = tuple(Key(0, 200, pitch, 70) for pitch in (50, 57, 60, 65))
 START = Revise(epoch=1, now=0, floor=5, answer=True, keys=KEYS)
-
-
-def loaded() -> tuple[Base, Decoder]:
-    return tiny.base(), tiny.decoder()
 
 
 class Player:
@@ -41,7 +36,7 @@ class Player:
 
     async def hear(self) -> protocol.ToPlayer | None:
         """The engine's next message, None when it hung up."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             try:
                 line = await self._reader.readline()
             except ConnectionError:  # it hung up before it had read everything
@@ -78,7 +73,7 @@ class Engine:
 
     async def call(self) -> Player:
         """A connection, as soon as there is one to be had."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             while True:
                 with contextlib.suppress(OSError):
                     return self.joined(*await self._connection())
@@ -96,11 +91,12 @@ class Engine:
 
     async def welcome(self) -> Player:
         """A greeted player, as soon as the one before is forgotten."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             while True:
                 player = await self.call()
                 player.say(Hello(token=self._token))
-                if isinstance(await player.hear(), Ready):
+                if isinstance(await player.hear(), Styles):
+                    assert isinstance(await player.hear(), Ready)
                     return player
 
     async def end(self) -> None:
@@ -113,7 +109,7 @@ class Engine:
 
 
 @contextlib.asynccontextmanager
-async def engine(listen: str, load: Loader = loaded, token: str = "") -> AsyncIterator[Engine]:
+async def engine(listen: str, load: Loader = tiny.loaded, token: str = "") -> AsyncIterator[Engine]:
     served = Engine(listen, load, token)
     try:
         yield served
@@ -131,6 +127,7 @@ async def test_a_greeting_is_answered_with_what_is_ready(listen: str) -> None:
         player = await served.call()
         player.say(Hello())
         parameters = tiny.base().parameters
+        assert await player.hear() == Styles()
         assert await player.hear() == Ready(base="tiny", device="cpu", dtype="float32", parameters=parameters)
         await player.nothing_more()
 
@@ -288,7 +285,7 @@ async def test_a_base_that_cannot_be_loaded_is_told_and_raised(
     greeted = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def load() -> tuple[Base, Decoder]:
+    def load() -> Loaded:
         if early:
             asyncio.run_coroutine_threadsafe(greeted.wait(), loop).result()
         raise error
@@ -307,17 +304,18 @@ async def test_the_end_of_an_inherited_socket_is_the_engines_end() -> None:
     async with engine(f"fd:{theirs.detach()}") as served:
         player = served.joined(*await asyncio.open_connection(sock=ours))
         player.say(Hello())
+        assert isinstance(await player.hear(), Styles)
         assert isinstance(await player.hear(), Ready)
         assert not served.task.done()
         await player.leave()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             await served.task
 
 
 async def test_an_inherited_engine_that_cannot_load_says_what_was_wrong_and_no_more() -> None:
     """Its player tells the user: a traceback beside that would only confuse."""
 
-    def load() -> tuple[Base, Decoder]:
+    def load() -> Loaded:
         raise ValueError("seven is not a size")
 
     ours, theirs = socket.socketpair()
@@ -335,7 +333,7 @@ async def test_sigterm_ends_it_in_the_middle_of_the_music(listen: str) -> None:
         player.say(Begin(seed=1), START, Advance(now=0, until=2**31 - 1))
         await player.notes(1000)
         signal.raise_signal(signal.SIGTERM)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             await served.task
         assert "decode" not in [thread.name for thread in threading.enumerate()]
 
@@ -353,19 +351,19 @@ async def test_over_tcp_with_a_token() -> None:
 )
 async def test_an_address_that_cannot_be_is_one_sentence(address: str) -> None:
     with pytest.raises(EngineError, match="cannot listen"):
-        await serve(address, loaded)
+        await serve(address, tiny.loaded)
 
 
 async def test_other_machines_need_a_token() -> None:
     with pytest.raises(EngineError, match="without a token"):
-        await serve("tcp://0.0.0.0:7777", loaded)
+        await serve("tcp://0.0.0.0:7777", tiny.loaded)
 
 
 async def test_a_file_in_the_way_is_left_alone(private_user: Path) -> None:
     letter = private_user / "letter"
     letter.write_text("Dear Bill")
     with pytest.raises(JazzdError, match="cannot listen"):
-        await serve(f"unix:{letter}", loaded)
+        await serve(f"unix:{letter}", tiny.loaded)
     assert letter.read_text() == "Dear Bill"
 
 
@@ -376,3 +374,61 @@ async def test_a_socket_left_behind_is_not_in_the_way(listen: str) -> None:
     async with engine(listen) as served:
         await served.welcome()
         assert os.stat(path).st_mode & 0o777 == 0o600
+
+
+async def told(player: Player) -> dict[str, str]:
+    """The styles as the engine next tells them, after the notes that were on their way."""
+    while True:
+        message = await player.hear()
+        if isinstance(message, Styles):
+            return {style.name: style.status for style in message.styles}
+
+
+async def test_a_style_that_comes_is_played_and_one_that_goes_is_not(listen: str, tmp_path: Path) -> None:
+    """The same seed and the same chord: what differs is the style's doing."""
+    takes = []
+    async with engine(listen, lambda: tiny.loaded(tmp_path)) as served:
+        player = await served.welcome()
+        for epoch, (change, mix) in enumerate(
+            [
+                (None, ()),
+                (lambda: tiny.write_style(tmp_path / "wild.safetensors"), (("wild", 1.0),)),
+                (None, (("wild", 0.0),)),
+                (lambda: (tmp_path / "wild.safetensors").unlink(), (("wild", 1.0),)),
+            ]
+        ):
+            if change:
+                change()
+                statuses = await told(player)
+                while "loading" in statuses.values():
+                    statuses = await told(player)
+                assert statuses == ({"wild": "ready"} if epoch == 1 else {})
+            begin = START.model_copy(update={"epoch": epoch, "mix": mix})
+            player.say(Begin(seed=1), begin, Advance(now=0, until=150))
+            takes.append([(n.onset, n.pitch) for n in await player.notes(150)])
+            player.say(begin.model_copy(update={"playing": False, "keys": ()}))
+            await player.nothing_more()
+    plain, wild, silent, gone = takes
+    assert wild != plain
+    assert silent == plain
+    assert gone == plain
+
+
+async def test_a_file_that_is_no_style_is_told_with_the_reason(listen: str, tmp_path: Path) -> None:
+    (tmp_path / "noise.safetensors").write_bytes(b"no style at all" * 10)
+    tiny.write_style(tmp_path / "alien.safetensors", base="f" * 16)
+    async with engine(listen, lambda: tiny.loaded(tmp_path)) as served:
+        player = await served.call()
+        player.say(Hello())
+        message = await player.hear()
+        assert isinstance(message, Styles)
+        # What was written this very moment may still be growing; a second look decides.
+        while "loading" in {style.status for style in message.styles}:
+            message = await player.hear()
+            if not isinstance(message, Styles):
+                message = await player.hear()
+            assert isinstance(message, Styles)
+    assert {s.name: (s.status, bool(s.reason)) for s in message.styles} == {
+        "alien": ("incompatible", True),
+        "noise": ("rejected", True),
+    }

@@ -487,3 +487,69 @@ def test_whatever_happens_every_note_ends_and_silence_comes(
         if isinstance(message, Revise):
             fresh = [note for (epoch, _), note in sorted(made.items()) if epoch == message.epoch]
             check.notes += fresh
+
+
+def style(name: str, **settings: float) -> protocol.Style:
+    wishes = protocol.StyleSettings.model_validate(settings)
+    return protocol.Style(name=name, status="ready", program=len(name), settings=wishes)
+
+
+def test_a_style_is_heard_from_the_next_note_that_was_not_sent(room: Room) -> None:
+    room.session.on_styles((style("bebop"), style("cool")))
+    room.strike(*DM7)
+    room.wait(1.0)
+    before, at = len(room.struck), room.time
+    room.turn(20, 127)
+    room.wait(0.5)
+    last = room.revisions[-1]
+    assert last.mix == (("cool", 1.0),)
+    assert [r.mix for r in room.revisions[:-1]] == [()] * (len(room.revisions) - 1)
+    assert last.floor >= room.revisions[0].floor + 100
+    assert len(room.struck) > before
+    kept = [n for n in room.made if n.epoch < last.epoch and n.number <= last.keep]
+    assert all(10 * n.onset / 1000 <= at + 0.11 - 1000.0 for n in kept), "more than a tenth was kept"
+
+
+def test_a_styles_own_settings_hold_until_the_knob_is_turned(room: Room) -> None:
+    room.session.on_styles((style("bebop", temperature=0.5, low=60, top_p=0.7), style("cool")))
+    room.play(mido.Message("program_change", program=5))
+    room.strike(*DM7)
+    room.wait(0.5)
+    asked = room.revisions[-1].sampling
+    assert (asked.temperature, asked.low, asked.top_p) == (0.5, 60, 0.7)
+    assert room.session.knobs["temperature"] == 0.5
+    room.turn(21, 127)
+    room.wait(0.5)
+    assert room.revisions[-1].sampling.temperature == pytest.approx(1.6)
+    room.session.on_styles((style("cool"),))  # the file is taken away
+    room.wait(0.5)
+    assert room.revisions[-1].mix == ()
+    room.session.on_styles((style("bebop", temperature=0.5), style("cool")))
+    room.wait(0.5)
+    assert room.revisions[-1].mix == (("bebop", 1.0),)
+    assert room.revisions[-1].sampling.temperature == pytest.approx(1.6)
+    room.turn(20, 127)  # cool, which has no wishes
+    room.wait(0.5)
+    assert room.revisions[-1].sampling.temperature == pytest.approx(1.6)
+    room.play(mido.Message("program_change", program=5))
+    room.wait(0.5)
+    assert room.revisions[-1].sampling.temperature == 0.5
+
+
+def test_a_folder_that_changes_elsewhere_disturbs_nothing(room: Room) -> None:
+    room.session.on_styles((style("cool"),))
+    room.session.use({"cool": 1.0})
+    room.strike(*DM7)
+    room.wait(0.5)
+    asked = len(room.revisions)
+    room.session.on_styles((style("bebop"), style("cool")))
+    room.wait(0.5)
+    assert len(room.revisions) == asked
+
+
+def test_a_style_that_is_taken_away_is_reported(room: Room) -> None:
+    room.session.on_styles((style("cool"),))
+    room.session.use({"cool": 1.0})
+    with capture_logs() as logged:
+        room.session.on_styles(())
+    assert [event["style"] for event in logged if event["event"] == "style_missing"] == ["cool"]

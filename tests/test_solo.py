@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import tiny
 from jazzd import Note5D, SoloGenerator
 from jazzd.engine.protocol import Note, Sampling
 from jazzd.engine.timeline import Timeline
-from jazzd.errors import ConfigError
+from jazzd.errors import ConfigError, StyleError
 from jazzd.music import chords
 from jazzd.solo import Sounding, laid_out
 
@@ -157,7 +158,6 @@ def test_a_symbol_that_is_none_is_named_with_its_place() -> None:
         {"max_notes": 0},
         {"seed": -1},
         {"seed": 2**32},
-        {"style": "bebop"},
     ],
 )
 def test_a_value_out_of_range_is_one_sentence(options: dict[str, Any]) -> None:
@@ -174,3 +174,28 @@ def test_chords_follow_one_another() -> None:
         struck = part.keys()
         assert [key.pitch for key in struck] == [note.pitch for note in part.notes()] == list(part.pitches)
         assert {(key.onset, key.duration) for key in struck} <= {(100 * part.onset, 100 * part.duration)}
+
+
+def test_a_style_is_played_alone_and_in_a_mix(tmp_path: Path) -> None:
+    for seed, name in enumerate(("cool", "hot")):
+        tiny.write_style(tmp_path / f"{name}.safetensors", seed, temperature=0.3)
+    generator = SoloGenerator(tiny.decoder(), tiny.loaded(tmp_path)[2])
+    takes = [
+        generator.generate_solo(["Dm7", "G7"], style, temperature=0.9, max_notes=12)
+        for style in ("", "cool", {"cool": 0.5, "hot": 0.5}, {"cool": 0.0}, "cool")
+    ]
+    assert takes[0] == takes[3]
+    assert takes[1] == takes[4]
+    assert len({tuple(take) for take in takes}) == 3
+    assert takes[1] != generator.generate_solo(["Dm7", "G7"], "cool", max_notes=12), (
+        "it likes to be played cool"
+    )
+    generator.wear({})
+
+
+@pytest.mark.parametrize("style", ["bebop", {"cool": 1.0, "bebop": 0.1}])
+def test_a_style_that_is_not_there_is_one_sentence(tmp_path: Path, style: str | dict[str, float]) -> None:
+    tiny.write_style(tmp_path / "cool.safetensors")
+    for wardrobe in (None, tiny.loaded(tmp_path)[2]):
+        with pytest.raises(StyleError, match=r"bebop|cool"):
+            SoloGenerator(tiny.decoder(), wardrobe).generate_solo(["Dm7"], style)

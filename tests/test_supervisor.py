@@ -26,7 +26,10 @@ class Player:
         self.calls: list[str] = []
         self.notes: list[protocol.Note] = []
         callbacks = Callbacks(
-            lambda: self.calls.append("ready"), lambda: self.calls.append("lost"), self.notes.append
+            lambda: self.calls.append("ready"),
+            lambda: self.calls.append("lost"),
+            self.notes.append,
+            lambda styles: self.calls.append("styles"),
         )
         self.task = asyncio.create_task(keeper.run(callbacks))
 

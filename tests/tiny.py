@@ -11,11 +11,16 @@ import mido
 import numpy as np
 from flax import nnx
 
-from jazzd.moonbeam import decode
+from jazzd.engine.server import Loaded
+from jazzd.moonbeam import decode, lora
 from jazzd.moonbeam.config import Config
 from jazzd.moonbeam.decode import Decoder
 from jazzd.moonbeam.model import Moonbeam
+from jazzd.moonbeam.targets import Adapter, shapes
 from jazzd.moonbeam.weights import Base
+from jazzd.styles import style
+from jazzd.styles.manifest import Manifest
+from jazzd.styles.wardrobe import Wardrobe
 
 CONFIG = Config(hidden=144, intermediate=144, layers=1, times=1026, gru_hidden=64, gru_layers=1, window=96)
 TICKS_PER_BEAT = 50
@@ -44,11 +49,32 @@ def model() -> Moonbeam:
 def decoder() -> Decoder:
     """With a window of 96 rows."""
     decode.use_compile_cache()
-    return Decoder(model(), CONFIG.window)
+    return Decoder(model(), CONFIG.window, (lora.SLIM,))
 
 
 def base() -> Base:
     return Base("tiny", model(), "0" * 16)
+
+
+def loaded(styles: Path = Path("there is no such folder")) -> Loaded:
+    """What an engine loads: the tiny base, in no time, and the styles of that folder."""
+    return base(), decoder(), Wardrobe.open(styles, base())
+
+
+def write_style(path: Path, seed: int = 0, rank: int = 4, **said: Any) -> Path:
+    """A style of random numbers, large enough to be heard."""
+    dice = np.random.default_rng(seed)
+    factors = {
+        place: (
+            dice.normal(0, 0.5, (inputs, rank)).astype(np.float32),
+            dice.normal(0, 0.5, (rank, outputs)).astype(np.float32),
+        )
+        for place, (inputs, outputs) in shapes(CONFIG).items()
+        if place[1] in ("q_proj", "v_proj", "o_proj")
+    }
+    given = {"base": "0" * 16, "rank": rank, "alpha": rank, "targets": ("q_proj", "v_proj", "o_proj")} | said
+    style.write(path, style.Style(Manifest(**given), Adapter(rank, factors)))
+    return path
 
 
 def write_midi(

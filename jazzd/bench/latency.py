@@ -30,9 +30,9 @@ PAUSE_S = 2.0
 
 def measure(chords: int = CHORDS, options: Sequence[str] = ()) -> dict[str, Any]:
     """Plays that many chords into a daemon run with `options`; the figures by the keys of the bench."""
-    with _transport() as (transport, variables), daemon(options, variables) as playing:
+    with transport() as (kind, variables), daemon(options, variables) as playing:
         status = playing.wait_until_ready()
-        with _line(transport, status) as line:
+        with line_to(kind, status) as line:
             time.sleep(OPENING_S)
             struck = _play(line, chords)
             time.sleep(PAUSE_S)
@@ -43,7 +43,7 @@ def measure(chords: int = CHORDS, options: Sequence[str] = ()) -> dict[str, Any]
         if answer is not None:
             latency.add(answer)
     return machine.describe() | {
-        "transport": transport,
+        "transport": kind,
         "base": engine["base"],
         "device": engine["device"],
         "chord_to_note_ms": latency.summary(),
@@ -72,7 +72,7 @@ def _play(line: Line, chords: int) -> list[Struck]:
 
 
 @contextlib.contextmanager
-def _transport() -> Iterator[tuple[str, dict[str, str]]]:
+def transport() -> Iterator[tuple[str, dict[str, str]]]:
     """`jack` (a server of our own) where jackd is installed, else `tcp`; and the JAZZD_* variables for it."""
     if shutil.which("jackd") is None:
         yield "tcp", {"JAZZD_MIDI__BACKEND": "tcp", "JAZZD_MIDI__TCP_LISTEN": "127.0.0.1:0"}
@@ -106,7 +106,7 @@ def _wait_for_jack(server: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def _line(transport: str, status: dict[str, Any]) -> Iterator[Line]:
+def line_to(transport: str, status: dict[str, Any]) -> Iterator[Line]:
     """A connection to the daemon: its input is our output, and the other way round."""
     if transport == "tcp":
         with TcpLine(status["midi"]["tcp"]) as line:

@@ -1,4 +1,4 @@
-"""The commands that train, measure and convert models."""
+"""The commands that train and measure models."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,18 +14,16 @@ from jazzd.cli.options import (
     StyleOption,
     StylesOption,
     check_folder,
-    check_style,
     daemon_options,
+    shares,
     show,
     within,
 )
-from jazzd.errors import ConfigError, ModelError
+from jazzd.errors import ConfigError
 from jazzd.teach.recipe import Recipe
 
 app = typer.Typer()
-base_app = typer.Typer(help="Look at a base, or make one from a checkpoint.", no_args_is_help=True)
 bench_app = typer.Typer(help="Measure, and say on what.", no_args_is_help=True)
-app.add_typer(base_app, name="base")
 app.add_typer(bench_app, name="bench")
 
 
@@ -42,6 +40,7 @@ def evaluate(
     ] = None,
     no_chords: Annotated[bool, typer.Option("--no-chords", help="Hide the chords of solos.")] = False,
     style: StyleOption = "",
+    styles: StylesOption = Path("styles"),
     base: BaseOption = "builtin",
     dtype: DtypeOption = None,
     numerics: NumericsOption = None,
@@ -52,15 +51,18 @@ def evaluate(
     from rich.progress import Progress
 
     from jazzd.moonbeam import resident, weights
+    from jazzd.styles.wardrobe import Wardrobe
     from jazzd.teach.evaluate import evaluate as measure
     from jazzd.teach.evaluate import score_rows
 
-    check_style(style)
     if (midi is None) == (rows is None) or (rows is None) != (output is None):
         raise ConfigError("say either a folder of MIDI files, or --rows FILE.npz and -o OUT.npz")
-    model = weights.load(base, resident.element_type(dtype), numerics).model
+    loaded = weights.load(base, resident.element_type(dtype), numerics)
+    model, wardrobe = loaded.model, Wardrobe.open(styles, loaded)
+    wardrobe.registry.rescan()
+    mix = wardrobe.mix(shares(style))
     if rows and output:
-        show(score_rows(model, rows, output), as_json)
+        show(score_rows(model, rows, output, mix), as_json)
     if not midi:
         return
     console = Console(stderr=True)
@@ -75,6 +77,7 @@ def evaluate(
             lambda refused: console.print(
                 f"left out: {refused.reason}", highlight=False, markup=False, soft_wrap=True
             ),
+            mix,
         )
     show(figures, as_json)
 
@@ -121,34 +124,6 @@ def finetune(
     print(f"{run / 'best'} is a base now: jazzd run --base {run / 'best'}")
 
 
-@base_app.command("info")
-def base_info(base: BaseOption = "builtin", as_json: JsonOption = False) -> None:
-    """Show a base's sizes and fingerprint."""
-    from jazzd.moonbeam import weights
-
-    found = weights.load(base)
-    facts = {"base": found.name, "parameters": found.parameters, "fingerprint": found.fingerprint}
-    show(facts | {"config": found.model.config.to_json()}, as_json)
-
-
-@base_app.command("convert")
-def base_convert(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="A .pt checkpoint in the published layout.")],
-    target: Annotated[Path, typer.Argument(metavar="DST", help="The folder to write.")],
-    config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A JSON file of its sizes, with the reference's keys.")
-    ] = None,
-) -> None:
-    """Make a base folder from a published checkpoint."""
-    from jazzd.moonbeam.weights import convert
-
-    check_folder(target)
-    if config and not config.is_file():
-        raise ModelError(f"{config}: there is no such file; --config names a JSON file of the model's sizes")
-    convert(source, target, config)
-    print(f"{target} is a base now: jazzd run --base {target}")
-
-
 @bench_app.command("engine")
 def bench_engine(
     base: BaseOption = "builtin",
@@ -175,3 +150,17 @@ def bench_latency(
     from jazzd.bench import latency
 
     show(latency.measure(options=daemon_options(base, dtype, numerics, styles)), as_json)
+
+
+@bench_app.command("styles")
+def bench_styles(
+    base: BaseOption = "builtin",
+    dtype: DtypeOption = None,
+    numerics: NumericsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change the style 1,000 times while a daemon plays (five minutes); time the model with styles."""
+    from jazzd.bench import styles
+
+    options = daemon_options(base, dtype, numerics, Path())
+    show(styles.measure(base, options[:-2]), as_json)

@@ -1,6 +1,7 @@
 """What several commands take, and how they show what they found."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,15 +27,32 @@ NumericsOption = Annotated[
     typer.Option("--numerics", help="Frequency tables; if not given, those the base was made with."),
 ]
 StyleOption = Annotated[
-    str, typer.Option("--style", metavar="NAME", help="The style to play in; if not given, the plain base.")
+    str,
+    typer.Option(
+        "--style",
+        metavar="NAME[:SHARE,...]",
+        help="The style, or the styles to mix; if not given, none.",
+    ),
 ]
 StylesOption = Annotated[Path, typer.Option("--styles", metavar="FOLDER", help="The folder of the styles.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 
 
-def check_style(style: str) -> None:
-    if style:
-        raise ConfigError(f"there is no style {style!r}: this version plays the plain base only")
+def shares(style: str) -> dict[str, float]:
+    """The styles in "NAME" or "NAME:SHARE,NAME:SHARE", and how much of each; none for "".
+
+    Raises ConfigError when it is not written so.
+    """
+    mix: dict[str, float] = {}
+    for part in style.split(",") if style else ():
+        name, colon, share = part.strip().partition(":")
+        try:
+            mix[name] = float(share) if colon else 1.0
+        except ValueError:
+            mix[name] = math.nan
+        if not name or not 0 <= mix[name] <= 1:
+            raise ConfigError(f"{style!r}: write NAME, or NAME:SHARE,NAME:SHARE with shares from 0 to 1")
+    return mix
 
 
 def daemon_options(base: str, dtype: str | None, numerics: str | None, styles: Path) -> list[str]:
@@ -49,11 +67,11 @@ def check_folder(path: Path) -> None:
         raise ConfigError(f"{path} is a file; name a folder")
 
 
-def within(low: float, high: float) -> Callable[[float], float]:
+def within(low: float, high: float) -> Callable[[float | None], float | None]:
     """For options: refuses what is not low..high, `nan` too, which typer's own ranges let pass."""
 
-    def check(value: float) -> float:
-        if not low <= value <= high:
+    def check(value: float | None) -> float | None:
+        if value is not None and not low <= value <= high:
             raise typer.BadParameter(f"{value:g} is not a number from {low:g} to {high:g}.")
         return value
 

@@ -17,9 +17,9 @@ from jazzd.cli.options import (
     StyleOption,
     StylesOption,
     check_folder,
-    check_style,
     daemon_options,
     rounded,
+    shares,
     show,
     within,
 )
@@ -71,16 +71,22 @@ def engine(
     ] = "auto",
     numerics: NumericsOption = None,
     device: DeviceOption = "auto",
+    styles: StylesOption = Path("styles"),
+    max_resident: Annotated[
+        int, typer.Option(min=1, max=256, help="Styles kept on the device; more are loaded when first used.")
+    ] = 32,
 ) -> None:
     """Run the engine alone, for WSL2 or a machine with a GPU."""
     import asyncio
 
     from jazzd import log
-    from jazzd.engine.server import serve
-    from jazzd.moonbeam import resident
+    from jazzd.engine import server
+
+    def load() -> server.Loaded:
+        return server.load(base, dtype, numerics, device, styles, max_resident)
 
     with log.to_stderr():
-        asyncio.run(serve(listen, lambda: resident.load(base, dtype, numerics, device)))
+        asyncio.run(server.serve(listen, load))
 
 
 @app.command()
@@ -100,9 +106,9 @@ def demo(
     """
     from jazzd.demo import run as perform
 
-    check_style(style)
+    mix = shares(style)
     check_folder(out)
-    perform(out, seconds, daemon_options(base, dtype, numerics, styles), as_json)
+    perform(out, seconds, daemon_options(base, dtype, numerics, styles), mix, as_json)
 
 
 @app.command()
@@ -120,10 +126,17 @@ def solo(
         float, typer.Option(callback=within(0.25, 16), help="How many bars of four beats.")
     ] = 1.0,
     choruses: Annotated[int, typer.Option(min=1, max=64, help="Times through.")] = 1,
-    temperature: Annotated[float, typer.Option(callback=within(0, 2), help="0 careful .. 2 wild.")] = 0.9,
+    temperature: Annotated[
+        float | None,
+        typer.Option(callback=within(0, 2), help="0 careful .. 2 wild; if not given, the style's, else 0.9."),
+    ] = None,
     top_p: Annotated[
-        float, typer.Option(callback=within(0.01, 1), help="Draw from this share of the likeliest.")
-    ] = 0.95,
+        float | None,
+        typer.Option(
+            callback=within(0.01, 1),
+            help="Draw from this share of the likeliest; if not given, the style's, else 0.95.",
+        ),
+    ] = None,
     max_notes: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
     seed: Annotated[
         int | None,
@@ -150,11 +163,13 @@ def solo(
     from jazzd.music.chords import NO_CHORD
     from jazzd.solo import SoloGenerator
 
-    check_style(style)
+    mix = shares(style)
     chords = _chart(progression, midi, bars_per_chord * 4 * 60 / tempo, choruses)
     seed = random.randrange(2**32) if seed is None else seed
     generator = SoloGenerator.load(base, styles, dtype, numerics)
-    notes = generator.improvise(chords, Sampling(temperature=temperature, top_p=top_p), seed)
+    given = {"temperature": temperature, "top_p": top_p}
+    wanted = generator.wear(mix) | {name: value for name, value in given.items() if value is not None}
+    notes = generator.improvise(chords, Sampling.model_validate(wanted), seed)
     line = list(islice(notes, max_notes))
     comping = [note for chord in chords for note in chord.notes()]
     markers = [(part.onset, part.chord.symbol if part.chord else NO_CHORD) for part in chords]
@@ -195,6 +210,24 @@ def panic() -> None:
     from jazzd.player import control
 
     control.ask({"do": "panic"})
+
+
+@app.command("set")
+def set_knob(
+    key: Annotated[str, typer.Argument(metavar="KEY", help="temperature, density, harmony, blend or style.")],
+    value: Annotated[str, typer.Argument(metavar="VALUE", help="In the knob's own unit.")],
+) -> None:
+    """Turn a knob of the running daemon."""
+    from jazzd.player import control
+
+    if key == "style":
+        control.ask({"do": "use", "mix": shares(value)})
+        return
+    try:
+        number = float(value)
+    except ValueError:
+        raise ConfigError(f"{value!r} is not a number") from None
+    control.ask({"do": "set", "knobs": {key: number}})
 
 
 def _ports_of_the_daemon() -> dict[str, str]:

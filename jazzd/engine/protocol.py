@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from jazzd.errors import EngineError
 
 T = TypeVar("T")
-VERSION = 1
-LINE_LIMIT = 65536
+VERSION = 2
+LINE_LIMIT = 2**20
 """Longest line in bytes that either side accepts."""
 
 Tick = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -46,6 +46,34 @@ class Sampling(Message):
     weights: tuple[Annotated[float, Field(ge=0.0, le=1e6)], ...] = Field(
         default=(1.0,) * 12, min_length=12, max_length=12
     )
+
+
+StyleName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Share = Annotated[float, Field(ge=0.0, le=2.0)]
+
+
+Mix = Annotated[tuple[tuple[StyleName, Share], ...], Field(max_length=8)]
+
+
+class StyleSettings(Message):
+    """What a style would like; None where it has no wish."""
+
+    temperature: float | None = Field(default=None, ge=0.0, le=2.0)
+    top_p: float | None = Field(default=None, gt=0.0, le=1.0)
+    low: Pitch | None = None
+    high: Pitch | None = None
+    density: float | None = Field(default=None, ge=-1.0, le=1.0)
+
+
+class Style(Message):
+    """What became of a file in the styles folder."""
+
+    name: str
+    status: Literal["ready", "loading", "rejected", "incompatible"]
+    reason: str = ""
+    program: int | None = Field(default=None, ge=0, le=127)
+    """The Program Change that chooses it."""
+    settings: StyleSettings = StyleSettings()
 
 
 class Hello(Message):
@@ -83,6 +111,8 @@ class Revise(Message):
     keys: tuple[Key, ...] = Field(default=(), max_length=128)
     """What the human struck since the last revision."""
     sampling: Sampling = Sampling()
+    mix: Mix = ()
+    """The styles that the next notes are in, and how much of each; none for the plain base."""
 
 
 class Advance(Message):
@@ -110,6 +140,13 @@ class Ready(Message):
     parameters: int
 
 
+class Styles(Message):
+    """Engine -> player, after `Ready` and whenever it changes: the whole styles folder."""
+
+    kind: Literal["styles"] = "styles"
+    styles: tuple[Style, ...] = ()
+
+
 class Note(Message):
     """Engine -> player: the timeline's note `number`, counted from 0; a revision goes on from keep + 1."""
 
@@ -135,7 +172,7 @@ class Failed(Message):
 
 
 ToEngine = Annotated[Hello | Begin | Revise | Advance | Ping, Field(discriminator="kind")]
-ToPlayer = Annotated[Ready | Note | Pong | Failed, Field(discriminator="kind")]
+ToPlayer = Annotated[Ready | Styles | Note | Pong | Failed, Field(discriminator="kind")]
 _TO_ENGINE: TypeAdapter[ToEngine] = TypeAdapter(ToEngine)
 _TO_PLAYER: TypeAdapter[ToPlayer] = TypeAdapter(ToPlayer)
 

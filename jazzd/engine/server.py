@@ -1,7 +1,7 @@
 """The engine process: one connection to a player, one thread that owns the device.
 
-The loop only moves lines; the worker loads the model, keeps the timeline and decodes. Between two notes it
-looks at what the player sent, so nothing the player says waits longer than one step.
+The loop only moves lines; the worker loads the model, keeps the timeline and decodes. Between two pieces of
+work it looks at what the player sent, so nothing the player says waits longer than one step.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import structlog
@@ -22,18 +23,38 @@ import structlog
 from jazzd.engine import protocol
 from jazzd.engine.protocol import LINE_LIMIT
 from jazzd.engine.timeline import Timeline
-from jazzd.errors import EngineError
+from jazzd.errors import EngineError, StyleError
+from jazzd.moonbeam import lora, resident
+from jazzd.moonbeam.config import Numerics
 from jazzd.moonbeam.decode import Decoder
 from jazzd.moonbeam.weights import Base
+from jazzd.styles.wardrobe import News, Wardrobe
+from jazzd.styles.watch import Watch
 
 log = structlog.get_logger()
 Send = Callable[[protocol.Message], None]
-Loader = Callable[[], tuple[Base, Decoder]]
-"""Loads the base and compiles it; runs in the worker."""
+Loaded = tuple[Base, Decoder, Wardrobe]
+Loader = Callable[[], Loaded]
+"""Loads the base, compiles it and opens its styles; runs in the worker."""
 STEP_GUESS_S = 0.01
 TICK_S = 0.01
 GREETING_TIMEOUT_S, FAREWELL_S = 10.0, 1.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def load(
+    base: str,
+    dtype: resident.Dtype | None,
+    numerics: Numerics | None,
+    device: resident.Device,
+    styles: Path,
+    max_resident: int,
+) -> Loaded:
+    """The base, compiled for every mix that may come, and its styles. Raises ModelError."""
+    loaded, decoder = resident.load(base, dtype, numerics, device, (lora.SLIM, lora.FULL))
+    wardrobe = Wardrobe.open(styles, loaded, max_resident)
+    wardrobe.warm_up()
+    return loaded, decoder, wardrobe
 
 
 @dataclass
@@ -53,11 +74,14 @@ class Worker:
 
     def __init__(self, load: Loader) -> None:
         self._load = load
-        self._inbox: queue.SimpleQueue[tuple[protocol.ToEngine, Send] | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[tuple[protocol.ToEngine, Send] | News | None] = queue.SimpleQueue()
         self._timeline: Timeline | None = None
         self._turn: _Turn | None = None
         self._step_s = STEP_GUESS_S
+        self._noted = False
+        """Whether the last piece of work was a note; then it is the next window's turn, if that is behind."""
         self._ended = False
+        self._worn: protocol.Mix = ()
 
     def tell(self, message: protocol.ToEngine, reply: Send) -> None:
         self._inbox.put((message, reply))
@@ -73,19 +97,43 @@ class Worker:
 
     def run(self) -> None:
         """Load, then serve until the end. Raises what loading raises."""
-        self._base, self._decoder = self._load()
+        self._base, self._decoder, self._wardrobe = self._load()
+        if news := self._wardrobe.look():
+            self._wardrobe.take(news)
+        with Watch(self._wardrobe.registry.folder, self._look):
+            self._serve()
+
+    def _look(self) -> bool:
+        """What is new in the styles folder; runs in the thread of the watch."""
+        if news := self._wardrobe.look():
+            self._inbox.put(news)
+        return self._wardrobe.registry.unsettled
+
+    def _serve(self) -> None:
         reply: Send = _nowhere
         while not self._ended:
+            work = self._work()
             try:
-                item = self._inbox.get(block=not self._wanted())
+                item = self._inbox.get(block=work is None)
             except queue.Empty:
-                self._play(reply)
+                assert work is not None  # else it would still wait
+                work(reply)
                 continue
             if item is None:
                 self._timeline = self._turn = None
+            elif isinstance(item, News):
+                self._change(item)
+                reply(self._styles())
             else:
                 message, reply = item
                 self._heed(message, reply)
+
+    def _work(self) -> Callable[[Send], None] | None:
+        """The next piece of work, unless the player says something first."""
+        behind = self._timeline is not None and self._timeline.behind
+        if self._wanted() and not (behind and self._noted):
+            return self._play
+        return self._prepare if behind else None
 
     def _wanted(self) -> bool:
         turn, timeline = self._turn, self._timeline
@@ -97,6 +145,7 @@ class Worker:
         match message:
             case protocol.Hello():
                 self._timeline = self._turn = None
+                reply(self._styles())
                 reply(
                     protocol.Ready(
                         base=self._base.name,
@@ -111,7 +160,10 @@ class Worker:
                 self._timeline, self._turn = Timeline(self._decoder, message.seed), None
             case protocol.Revise():
                 assert self._timeline is not None  # the door lets no revision in before a beginning
+                if message.mix != self._worn:
+                    self._wear(message.mix)
                 self._timeline.revise(message.keep, message.keys)
+                self._noted = False  # the answer comes before anything else
                 until = max(message.now, self._turn.until if self._turn else 0)
                 self._turn = _Turn(message, not message.answer, until, message.now, time.monotonic())
             case protocol.Advance():
@@ -129,9 +181,49 @@ class Worker:
         head = turn.now + (began - turn.heard_at + self._step_s) / TICK_S
         floor = revise.floor if answer else max(revise.floor, int(head) + 1)
         note = timeline.next_note(revise.sampling, floor, answer, revise.epoch)
-        turn.answered = True
+        turn.answered = self._noted = True
         self._step_s += 0.2 * (time.monotonic() - began - self._step_s)
         reply(note)
+
+    def _change(self, news: News) -> None:
+        """The files of styles have changed."""
+        names = self._wardrobe.take(news)
+        for record in news.changes.changed:
+            log.info("style_changed", style=record.name, status=record.status, reason=record.reason)
+        for name in news.changes.gone:
+            log.info("style_gone", style=name)
+        if names & dict(self._worn).keys():
+            self._wear(self._worn)
+
+    def _wear(self, mix: protocol.Mix) -> None:
+        """Play in these styles from the next note on."""
+        self._worn = mix
+        try:
+            self._decoder.mix = self._wardrobe.mix(dict(mix))
+        except StyleError as error:  # its file went or broke this very moment: the player hears of it soon
+            log.warning("style_unavailable", reason=str(error), instead="the plain base")
+            self._decoder.mix = None
+        if self._timeline:
+            self._timeline.refresh()
+
+    def _styles(self) -> protocol.Styles:
+        return protocol.Styles(
+            styles=tuple(
+                protocol.Style(
+                    name=record.name,
+                    status=record.status,
+                    reason=record.reason,
+                    program=record.program,
+                    settings=protocol.StyleSettings.model_validate(record.settings),
+                )
+                for record in self._wardrobe.registry.records
+            )
+        )
+
+    def _prepare(self, reply: Send) -> None:
+        assert self._timeline is not None  # _work said so
+        self._timeline.prepare()
+        self._noted = False
 
 
 def _nowhere(message: protocol.Message) -> None:

@@ -1,15 +1,19 @@
 """The rows that the model sees: the human's chords and the solo, on one time axis (DESIGN 1.2).
 
 Ticks here are the player's; the decoder's window counts from an origin of its own, so that onsets stay small
-however long the session lasts. When the window is full, its later half becomes the next one.
+however long the session lasts. When the window is full, its later half becomes the next one. That is read
+beforehand, a few rows at a time in a state of its own, so that the music need not wait when the window turns.
 """
 
+import dataclasses
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import jax
 import numpy as np
-from jaxtyping import Int
 
+from jazzd.arrays import Int
 from jazzd.engine.protocol import Key, Note, Sampling
 from jazzd.moonbeam.decode import Controls, Decoder, State
 from jazzd.moonbeam.tokens import COMPING, DURATION, OCTAVE, ONSET, PITCH_CLASS, SOLO, VELOCITY
@@ -18,6 +22,8 @@ CROWD = 10
 """Solo notes that begin at one tick at most: ten fingers."""
 LONGEST_REST = 150
 """Ticks after which the next solo note begins at the latest."""
+PIECE = 4
+"""Rows of the next window read at a time: the most that a CPU reads in about the time of a note."""
 
 
 @dataclass(frozen=True)
@@ -36,48 +42,82 @@ class Event:
     def of_key(cls, key: Key) -> "Event":
         return cls(key.onset, key.duration, key.pitch, COMPING, key.velocity)
 
+
+@dataclass(frozen=True)
+class Window:
+    """A run of the timeline's events in a state of the decoder, onsets counted from the first of them."""
+
+    first: int
+    """Place of the first event among the timeline's."""
+    origin: int
+    """Its tick."""
+    state: State
+    way: int
+    """In which of the decoder's ways of reading, counted as they come, it was begun."""
+
     @property
-    def order(self) -> tuple[int, bool]:
-        """By onset; at one tick the chord comes before the solo."""
-        return self.onset, self.number >= 0
+    def end(self) -> int:
+        """Place after the last event that it holds."""
+        return self.first + int(self.state.length) - 1  # less the SOS row
 
 
 class Timeline:
-    """What has been played and what will be, mirrored in the decoder's state."""
+    """What has been played and what will be, mirrored in the decoder's state.
+
+    Which window a note is drawn in, and with which dice, hangs on the events alone, as long as the decoder
+    keeps its way of reading. So when `prepare` is called makes no difference, but to the time a turn takes.
+    """
 
     def __init__(self, decoder: Decoder, seed: int) -> None:
         self._decoder, self._seed = decoder, seed
+        self._longest = decoder.config.vocabulary.longest
         self._events: list[Event] = []
         self._number = 0
-        self._state: State
-        self._window(0)
+        self._way = 0
+        self._live: Window
+        """Of all the events: what the next note is drawn in."""
+        self._next: Window | None
+        """Of the later ones, as far as they are read: what the music goes on in when the live one is full."""
+        self._begin(0)
 
     @property
     def last_onset(self) -> int:
         """Tick of the last event; before the first, where it all begins."""
-        return self._events[-1].onset if self._events else self._origin
+        return self._events[-1].onset if self._events else self._live.origin
+
+    @property
+    def behind(self) -> bool:
+        """Whether there is something to prepare."""
+        return self._stale or len(self._events) - self._ahead >= PIECE
 
     def revise(self, keep: int, keys: Sequence[Key]) -> None:
         """Forget the solo notes after number `keep`, and add what the human struck."""
         kept = [event for event in self._events if event.number <= keep]
         self._number = keep + 1
-        wanted = sorted([*kept, *map(Event.of_key, keys)], key=lambda event: event.order)
+        wanted = [*kept, *map(Event.of_key, keys)]
+        wanted.sort(key=lambda event: (event.onset, event.number >= 0))  # at one tick the chord comes first
+        wanted = self._coherent(wanted)
         same = next(
             (i for i, (old, new) in enumerate(zip(self._events, wanted, strict=False)) if old != new),
             min(len(self._events), len(wanted)),
         )
-        self._state = self._decoder.rollback(self._state, len(self._events) - same)
         del self._events[same:]
-        if not same:  # a window begins with its first event: nothing may lie before its origin
-            self._window(wanted[0].onset if wanted else 0)
+        if same:
+            self._live = self._back(self._live, same)
+            if self._next:
+                latest = max(0, same - self._decoder.capacity // 4) if self._stale else same - 1
+                self._next = self._back(self._next, same) if self._next.first <= latest else None
+        else:  # a window begins with its first event: nothing may lie before its origin
+            self._begin(wanted[0].onset if wanted else 0)
         self._append(wanted[same:])
 
     def next_note(self, sampling: Sampling, floor: int, at_floor: bool, epoch: int) -> Note:
         """Draw the next solo note: it begins at `floor` or, unless `at_floor`, later."""
-        if self._full(1):
+        if self._full(self._live):
             self._turn()
         onset = max(floor, self.last_onset + self._crowded())
         self._bridge(onset)
+        earliest = onset - self._live.origin
         controls = Controls(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
@@ -85,16 +125,16 @@ class Timeline:
             program=SOLO,
             low=min(sampling.low, sampling.high),
             high=max(sampling.low, sampling.high),
-            floor=onset - self._origin,
-            latest=onset - self._origin + (0 if at_floor else LONGEST_REST),
+            floor=earliest,
+            latest=earliest + (0 if at_floor else LONGEST_REST),
             density=sampling.density,
             weights=sampling.weights,
         )
-        self._state, row = self._decoder.step(self._state, controls)
+        state, row = self._decoder.step(self._live.state, controls)
+        self._live = dataclasses.replace(self._live, state=state)
         pitch = int(row[OCTAVE]) * 12 + int(row[PITCH_CLASS])
-        event = Event(
-            int(row[ONSET]) + self._origin, int(row[DURATION]), pitch, SOLO, int(row[VELOCITY]), self._number
-        )
+        onset = int(row[ONSET]) + self._live.origin
+        event = Event(onset, int(row[DURATION]), pitch, SOLO, int(row[VELOCITY]), self._number)
         self._events.append(event)
         self._number += 1
         return Note(
@@ -106,50 +146,117 @@ class Timeline:
             velocity=event.velocity,
         )
 
+    def prepare(self) -> None:
+        """One piece of work on the next window, about as long as a note's; nothing when not `behind`."""
+        if not self.behind:
+            return
+        if self._next is None:
+            self._next = self._window(self._successor)
+        else:
+            self._next = self._read(self._next, self._ahead + PIECE)
+        # The device takes orders in advance: without the wait, a chord would queue behind them all.
+        jax.block_until_ready((self._next.state.rows, self._next.state.cache))
+        if self._stale and self._next.end == len(self._events):
+            self._turn()
+
+    def refresh(self) -> None:
+        """The decoder reads in another way from now on: have the latest events read anew, then turn early.
+
+        Until then the music goes on in the window as it is. In its last quarter the turn itself comes first,
+        with what is prepared for it: a new beginning could not catch up in time, and the turn would be a gap.
+        """
+        self._way += bool(self._events)
+        if self._decoder.capacity - len(self._events) > self._decoder.capacity // 4:
+            self._next = None
+
+    @property
+    def _stale(self) -> bool:
+        """Whether the window was read in another way than the decoder's now."""
+        return self._live.way != self._way
+
+    @property
+    def _successor(self) -> int:
+        """Place of the next window's first event.
+
+        A turn keeps the later half of a full window, so which event that is, is known once there is half a
+        window. From then on it can be read at the pace of the music: an even load, and never much to catch up
+        with, however many keys come between the notes.
+        """
+        if self._next:
+            return self._next.first
+        half = self._decoder.capacity // 2
+        return max(0, len(self._events) - half) if self._stale else self._decoder.capacity - 1 - half
+
+    @property
+    def _ahead(self) -> int:
+        """Place of the first event that the next window has not read."""
+        return self._next.end if self._next else self._successor
+
     def _append(self, events: Sequence[Event]) -> None:
-        """Prefill the events, in a window that has room for them and reaches their onsets."""
-        for event in events:
-            if self._full(len(events)) or event.onset - self.last_onset > self._longest:
-                self._events += events
-                self._turn()
-                return
+        """Have the events read, in a window that has room for them and for a note."""
         self._events += events
-        self._state = self._decoder.prefill(self._state, self._rows(events))
+        if self._full(self._live):
+            self._turn()
+        else:
+            self._live = self._read(self._live, len(self._events))
 
     def _bridge(self, onset: int) -> None:
         """With nothing before it, or a silence longer than a timeshift can say, the music begins anew."""
         if not self._events or onset - self.last_onset > self._longest - LONGEST_REST:
             self._events.clear()
-            self._window(onset)
+            self._begin(onset)
+
+    def _coherent(self, events: list[Event]) -> list[Event]:
+        """The events after the last silence that is longer than a timeshift can say."""
+        starts = [
+            i for i, (a, b) in enumerate(itertools.pairwise(events), 1) if b.onset - a.onset > self._longest
+        ]
+        return events[starts[-1] :] if starts else events
+
+    def _begin(self, origin: int) -> None:
+        """Forget everything: the music begins anew at tick `origin`."""
+        self._live, self._next = self._opened(0, origin), None
 
     def _turn(self) -> None:
-        """Begin a new window with the later half of the music, as much of it as hangs together."""
-        kept = self._events[-self._decoder.capacity // 2 :]
-        gaps = [i for i in range(1, len(kept)) if kept[i].onset - kept[i - 1].onset > self._longest]
-        self._events = kept[gaps[-1] :] if gaps else kept
-        self._window(self._events[0].onset)
-        self._state = self._decoder.prefill(self._state, self._rows(self._events))
+        """Go on in the next window, once it has read what it has not read yet."""
+        count = len(self._events)
+        window = self._next or self._window(self._successor)
+        if self._full(window):  # so many keys at once
+            window = self._window(count - self._decoder.capacity // 2)
+        window = self._read(window, count)
+        del self._events[: window.first]
+        self._live, self._next = dataclasses.replace(window, first=0), None
 
-    def _window(self, origin: int) -> None:
-        self._origin = origin
+    def _window(self, first: int) -> Window:
+        """An empty window for the events from place `first` on."""
+        return self._opened(first, self._events[first].onset)
+
+    def _opened(self, first: int, origin: int) -> Window:
         # The window's origin is part of its dice: two windows of one piece are not to repeat each other.
-        self._state = self._decoder.begin((self._seed << 32) + origin)
+        return Window(first, origin, self._decoder.begin((self._seed << 32) + origin), self._way)
+
+    def _read(self, window: Window, end: int) -> Window:
+        """The window with the events up to place `end`."""
+        rows = self._rows(self._events[window.end : end], window.origin)
+        return dataclasses.replace(window, state=self._decoder.prefill(window.state, rows))
+
+    def _back(self, window: Window, end: int) -> Window:
+        """The window without the events from place `end` on."""
+        beyond = max(0, window.end - end)
+        return dataclasses.replace(window, state=self._decoder.rollback(window.state, beyond))
 
     def _crowded(self) -> bool:
         """Whether the last tick has all the solo notes that it may have."""
         last = self._events[-CROWD:]
         return len(last) == CROWD and all(e.number >= 0 and e.onset == self.last_onset for e in last)
 
-    def _full(self, more: int) -> bool:
-        return int(self._state.length) + more > self._decoder.capacity
+    def _full(self, window: Window) -> bool:
+        """Whether there are too many events for the window to hold them and a note."""
+        return len(self._events) - window.first >= self._decoder.capacity - 1  # the SOS row takes one
 
-    @property
-    def _longest(self) -> int:
-        return self._decoder.config.vocabulary.longest
-
-    def _rows(self, events: Sequence[Event]) -> Int[np.ndarray, "N 6"]:
+    def _rows(self, events: Sequence[Event], origin: int) -> Int[np.ndarray, "N 6"]:
         rows = []
         for e in events:
             duration = min(e.duration, self._longest)
-            rows.append([e.onset - self._origin, duration, *divmod(e.pitch, 12), e.program, e.velocity])
+            rows.append([e.onset - origin, duration, *divmod(e.pitch, 12), e.program, e.velocity])
         return np.array(rows, np.int64).reshape(-1, 6)

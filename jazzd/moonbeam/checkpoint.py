@@ -2,7 +2,7 @@
 
 A `.pt` file is a zip: a pickle that describes the tensors, and their raw bytes in members of their own. The
 pickle is data from strangers, so the unpickler knows a tensor's few constructors and refuses every other
-name.
+name. The bytes are checked, then mapped into memory: a large checkpoint takes no room of its own.
 """
 
 import pickle
@@ -10,7 +10,7 @@ import zipfile
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -31,6 +31,9 @@ STORAGES = {
 }
 PREFIX = "module."
 """What data-parallel training left before every name of the published checkpoints."""
+LARGEST_PICKLE = 2**24
+"""Bytes of a description; that of the published checkpoints, optimizer and all, is far smaller."""
+CHUNK = 2**20
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
@@ -48,18 +51,22 @@ def read(path: Path) -> dict[str, np.ndarray]:
     except zipfile.BadZipFile:
         raise ModelError(f"{path} is not a checkpoint that torch.save wrote, or it is cut short") from None
     tensors = content.get("model_state_dict") if isinstance(content, dict) else None
-    if not isinstance(tensors, dict) or not all(isinstance(t, np.ndarray) for t in tensors.values()):
+    if not isinstance(tensors, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, np.ndarray) for name, tensor in tensors.items()
+    ):
         raise ModelError(f"{path} holds no `model_state_dict` of tensors")
-    return {str(name).removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
+    return {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
 
 
 def _unpickled(archive: zipfile.ZipFile, path: Path) -> Any:
     pickles = [name for name in archive.namelist() if name.endswith("/data.pkl") or name == "data.pkl"]
-    if len(pickles) != 1:
+    if len(pickles) != 1 or archive.getinfo(pickles[0]).compress_type != zipfile.ZIP_STORED:
         raise ModelError(f"{path} is a zip file, but not one that torch.save wrote")
+    if archive.getinfo(pickles[0]).file_size > LARGEST_PICKLE:
+        raise ModelError(f"{path} describes its tensors at a length that none needs; nothing was run")
     try:
         with archive.open(pickles[0]) as file:
-            return _TensorUnpickler(file, archive, pickles[0].removesuffix("data.pkl")).load()
+            return _TensorUnpickler(file, archive, path, pickles[0].removesuffix("data.pkl")).load()
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from None
     except Exception as error:  # a broken pickle raises anything
@@ -73,11 +80,20 @@ class _Storage:
     dtype: np.dtype[Any]
 
 
+def _ignore_attributes(unpickler: Any) -> None:
+    """In place of setting attributes: torch hangs a version number on the dictionary, which nobody needs."""
+    unpickler.stack.pop()
+
+
 # The one written in Python: the one in C sets memory aside for whatever number a broken file names.
 class _TensorUnpickler(pickle._Unpickler):
-    def __init__(self, file: Any, archive: zipfile.ZipFile, folder: str) -> None:
+    dispatch = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: _ignore_attributes}  # noqa: RUF012
+
+    def __init__(self, file: Any, archive: zipfile.ZipFile, path: Path, folder: str) -> None:
         super().__init__(file)
         self._archive, self._folder = archive, folder
+        self._bytes = np.memmap(path, np.uint8, "r")
+        self._storages: dict[tuple[str, np.dtype[Any]], np.ndarray] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
@@ -86,23 +102,32 @@ class _TensorUnpickler(pickle._Unpickler):
             return _rebuild_tensor
         if module == "torch" and name in STORAGES:
             return _Storage(STORAGES[name])
-        self._refuse(f"{module}.{name}")
+        wanted = f"{module}.{name}"[:80]
+        raise ModelError(
+            f"it wants to run {wanted!r}, which no checkpoint of plain tensors does; nothing was run"
+        )
 
     def persistent_load(self, pid: Any) -> np.ndarray:
         kind, storage, key, _, elements = pid
-        if kind != "storage" or not isinstance(storage, _Storage):
-            self._refuse(repr(kind))
-        name = f"{self._folder}data/{key}"
+        if kind != "storage" or not isinstance(storage, _Storage) or not isinstance(key, str):
+            raise ModelError("it names tensor data in a way that torch.save does not; nothing was run")
+        if (key, storage.dtype) not in self._storages:
+            mapped = self._mapped(f"{self._folder}data/{key}", storage.dtype, elements)
+            self._storages[key, storage.dtype] = mapped
+        return self._storages[key, storage.dtype]
+
+    def _mapped(self, name: str, dtype: np.dtype[Any], elements: int) -> np.ndarray:
         info = self._archive.getinfo(name)
         # Compared before anything is read: a small file must not ask for much memory.
-        if info.file_size != elements * storage.dtype.itemsize or info.compress_type != zipfile.ZIP_STORED:
+        if info.file_size != elements * dtype.itemsize or info.compress_type != zipfile.ZIP_STORED:
             raise ModelError(f"the tensor data {name} has the wrong size")
-        return np.frombuffer(self._archive.read(name), storage.dtype)
-
-    def _refuse(self, what: str) -> NoReturn:
-        raise ModelError(
-            f"it wants to run {what}, which no checkpoint of plain tensors does; nothing was run"
-        )
+        with self._archive.open(info) as member:
+            while member.read(CHUNK):  # compares the checksum at the end
+                pass
+        # In the file, the member's own header of 30 bytes, its name and an extra field precede its data.
+        lengths = self._bytes[info.header_offset :][26:30].view("<u2")
+        begin = info.header_offset + 30 + int(lengths.sum(dtype=np.int64))
+        return self._bytes[begin : begin + info.file_size].view(dtype)
 
 
 def _rebuild_tensor(

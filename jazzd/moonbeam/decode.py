@@ -133,14 +133,13 @@ def fold(decoder: NoteDecoder, fields: Sequence[tuple[int, int]]) -> Folded:
 class Decoder:
     """A model compiled for playing one piece at a time, up to `capacity` rows.
 
-    Compiles everything at construction, through the compile cache in the user's cache folder: nothing
-    compiles while music plays. `widths` are those of the mixes that may be set.
+    Compiles at construction, through the compile cache in the user's cache folder, for the plain base and
+    for mixes of these `widths`: of those, nothing compiles while music plays.
     """
 
     def __init__(self, model: Moonbeam, capacity: int = 512, widths: Sequence[lora.Width] = ()) -> None:
         self.config, self.capacity = model.config, capacity
-        self.mix: lora.Mix | None = None
-        """The styles that bend every row from now on; set it between any two calls."""
+        self._mix: lora.Mix | None = None
         self._graph, self._params = nnx.split(model)
         self._dtype = model.norm.scale[...].dtype
         vocabulary = model.config.vocabulary
@@ -153,19 +152,31 @@ class Decoder:
         self._compile([None, *(lora.shape_of(width, model.config, self._dtype) for width in widths)])
         self._warm_up()
 
+    @property
+    def mix(self) -> lora.Mix | None:
+        """The styles that bend every row from now on; set it between any two calls."""
+        return self._mix
+
+    @mix.setter
+    def mix(self, mix: lora.Mix | None) -> None:
+        if _columns(mix) not in self._steps:
+            self._compile([jax.tree.map(lambda part: jax.ShapeDtypeStruct(part.shape, part.dtype), mix)])
+        self._mix = mix
+
     def _compile(self, mixes: Sequence[lora.Mix | None]) -> None:
         """Every function for every mix: a plain base pays nothing for the styles that others may choose."""
         controls = jax.ShapeDtypeStruct(Controls().packed().shape, jnp.float32)
+        steps, prefills = {}, {}
         with ThreadPoolExecutor() as pool:
             for mix in mixes:
                 step = self._lowered(self._stepped, controls, mix)
-                self._steps[_columns(mix)] = pool.submit(step.compile)
+                steps[_columns(mix)] = pool.submit(step.compile)
                 for k in BUCKETS:
                     rows = jax.ShapeDtypeStruct((k, len(FIELDS)), jnp.int32)
                     prefill = self._lowered(self._prefilled, rows, mix)
-                    self._prefills[_columns(mix), k] = pool.submit(prefill.compile)
-        self._steps = {key: future.result() for key, future in self._steps.items()}
-        self._prefills = {key: future.result() for key, future in self._prefills.items()}
+                    prefills[_columns(mix), k] = pool.submit(prefill.compile)
+        self._steps |= {key: future.result() for key, future in steps.items()}
+        self._prefills |= {key: future.result() for key, future in prefills.items()}
 
     def _lowered(self, function: Callable[..., Any], argument: Any, mix: lora.Mix | None) -> Any:
         """The function of a state's parts; the cache and the rows are donated: updated in place."""

@@ -89,13 +89,14 @@ class Width:
         return self.pages * PAGE
 
 
-SLIM = Width(2, ATTENTION)
-"""Two styles as jazzd teaches them: 16 columns each, in the attention only."""
-FULL = Width(8, (*ATTENTION, *MLP, *DECODER))
+TAUGHT = ("q_proj", "v_proj", "o_proj")
+"""What jazzd's own styles bend."""
+OTHERS = tuple(target for target in (*ATTENTION, *MLP, *DECODER) if target not in TAUGHT)
+SLIM = Width(2, TAUGHT)
+"""Two styles as jazzd teaches them, 16 columns each."""
+FULL = Width(8, (*TAUGHT, *OTHERS))
 """Whatever PEFT adapts, up to rank 128 in all: heavier, and used only where SLIM does not do."""
-
-
-GROUPS = (ATTENTION, (*MLP, *DECODER))
+GROUPS = (TAUGHT, OTHERS)
 """Pools of pages: most styles use the first only, and the second is made for the first one that needs it."""
 Pool = dict[Place, Pair]
 """Each place's pages: (pages, PAGE, width)."""
@@ -114,11 +115,11 @@ def shape_of(width: Width, config: Config, dtype: Any) -> Mix:
     """A mix of that width as shapes, to compile for."""
     count = width.columns
 
-    def columns(size: int) -> jax.ShapeDtypeStruct:
+    def columns(size: int) -> Any:
         return jax.ShapeDtypeStruct((count, size), dtype)
 
     places = {
-        place: Pair(columns(inputs), columns(outputs))  # type: ignore[arg-type]  # shapes stand for arrays
+        place: Pair(columns(inputs), columns(outputs))
         for place, (inputs, outputs) in shapes(config).items()
         if place[1] in width.targets
     }
@@ -136,40 +137,53 @@ class _Resident:
 
 
 class Rack:
-    """The styles that are on the device, `capacity` of rank 16; who was not used for longest leaves first."""
+    """The styles on the device, `capacity` of rank 16 at most; who was not used for longest leaves first."""
 
     def __init__(self, config: Config, dtype: Any, capacity: int = 32) -> None:
+        self.capacity = capacity
         self._config, self._dtype = config, jnp.dtype(dtype)
-        self._capacities = (capacity, FULL.pages)
+        self._pages = (max(capacity, FULL.pages), FULL.pages)
         self._pools: list[Pool | None] = [None] * len(GROUPS)
         self._residents: dict[str, _Resident] = {}
         self._chosen: tuple[Any, Pool] = (None, {})
-        self._write = [jax.jit(_written, donate_argnums=0) for _ in GROUPS]
-        self._gather = jax.jit(_gathered)
+        self._writers: dict[int, Any] = {}
+        self._gatherers: dict[tuple[int, int], Any] = {}
+
+    def warm_up(self) -> None:
+        """Compile now what would be compiled at the first use."""
+        for group in range(len(GROUPS)):
+            self._writer(group)
+            self._gatherer(group, FULL)
+        self._gatherer(0, SLIM)
 
     @property
     def names(self) -> tuple[str, ...]:
         """The styles that are here, the longest unused first."""
         return tuple(self._residents)
 
+    @property
+    def bytes(self) -> int:
+        """What the pages take on the device."""
+        return sum(leaf.nbytes for leaf in jax.tree.leaves(self._pools))
+
     def put(self, name: str, adapter: Adapter) -> None:
         """Make the style resident, in place of an older one of this name.
 
-        Raises StyleError when it has more columns than there is room for.
+        Raises StyleError when it has more columns than can sound.
         """
         self.drop(name)
         count = -(-adapter.rank // PAGE)
         touched = [any(target in group for _, target in adapter.factors) for group in GROUPS]
-        for group, size in enumerate(self._capacities):
-            if touched[group] and count > size:
-                raise StyleError(f"{name}: rank {adapter.rank} is more than all {size * PAGE} columns")
+        if count > FULL.pages:
+            raise StyleError(f"{name}: rank {adapter.rank} is more than the {FULL.columns} that can sound")
+        while len(self._residents) >= self.capacity:
+            self.drop(self.names[0])
         pages = tuple(self._free(g, count) if t else (BLANK,) * count for g, t in enumerate(touched))
         for group, numbers in enumerate(pages):
             for k, number in enumerate(numbers):
                 if number != BLANK:
-                    self._pools[group] = self._write[group](
-                        self._pool(group), np.int32(number), self._page(group, adapter, k)
-                    )
+                    page = self._page(group, adapter, k)
+                    self._pools[group] = self._writer(group)(self._pool(group), np.int32(number), page)
         self._residents[name] = _Resident(pages)
 
     def drop(self, name: str) -> None:
@@ -200,7 +214,7 @@ class Rack:
         column_weights[: count * PAGE] = np.repeat(
             list(wanted.values()), [len(resident) * PAGE for resident in residents]
         )
-        return mix_of(self._columns(width, residents), jnp.asarray(column_weights), self._config.layers)
+        return mix_of(self._columns(width, residents), jax.device_put(column_weights), self._config.layers)
 
     def _columns(self, width: Width, residents: Sequence[_Resident]) -> Pool:
         """The residents' columns side by side; the same ones are not copied twice."""
@@ -213,7 +227,7 @@ class Rack:
         if key != self._chosen[0]:
             columns: Pool = {}
             for group in groups:
-                columns |= self._gather(self._pool(group), pages[group].astype(np.int32))
+                columns |= self._gatherer(group, width)(self._pool(group), pages[group].astype(np.int32))
             self._chosen = (key, columns)
         return self._chosen[1]
 
@@ -221,7 +235,7 @@ class Rack:
         """Pages nobody uses; whoever was not used for longest makes room."""
         while True:
             used = {page for resident in self._residents.values() for page in resident.pages[group]}
-            free = [page for page in range(1, self._capacities[group] + 1) if page not in used]
+            free = [page for page in range(1, self._pages[group] + 1) if page not in used]
             if len(free) >= count:
                 return tuple(free[:count])
             self.drop(next(n for n, r in self._residents.items() if set(r.pages[group]) != {BLANK}))
@@ -229,13 +243,41 @@ class Rack:
     def _pool(self, group: int) -> Pool:
         pool = self._pools[group]
         if pool is None:
-            pages = self._capacities[group] + 1
-            pool = self._pools[group] = {
-                place: Pair(*(jnp.zeros((pages, PAGE, size), self._dtype) for size in sizes))
-                for place, sizes in shapes(self._config).items()
-                if place[1] in GROUPS[group]
-            }
+            # Not jnp's zeros, which would be compiled.
+            pool = jax.tree.map(
+                lambda shape: jax.device_put(np.zeros(shape.shape, shape.dtype)),
+                self._shape(group, self._pages[group] + 1),
+            )
+            self._pools[group] = pool
         return pool
+
+    def _shape(self, group: int, *pages: int) -> Pool:
+        """So many pages, or a single one, of the group as shapes."""
+
+        def columns(size: int) -> Any:
+            return jax.ShapeDtypeStruct((*pages, PAGE, size), self._dtype)
+
+        return {
+            place: Pair(columns(inputs), columns(outputs))
+            for place, (inputs, outputs) in shapes(self._config).items()
+            if place[1] in GROUPS[group]
+        }
+
+    def _writer(self, group: int) -> Any:
+        """`_written` compiled for the group's pool."""
+        if group not in self._writers:
+            pool, page = self._shape(group, self._pages[group] + 1), self._shape(group)
+            jitted = jax.jit(_written, donate_argnums=0)
+            self._writers[group] = jitted.lower(pool, np.int32(0), page).compile()
+        return self._writers[group]
+
+    def _gatherer(self, group: int, width: Width) -> Any:
+        """`_gathered` compiled for the group's pool and so many pages."""
+        key = group, width.pages
+        if key not in self._gatherers:
+            pool, numbers = self._shape(group, self._pages[group] + 1), np.zeros(width.pages, np.int32)
+            self._gatherers[key] = jax.jit(_gathered).lower(pool, numbers).compile()
+        return self._gatherers[key]
 
     def _page(self, group: int, adapter: Adapter, k: int) -> Pool:
         """The adapter's columns from k pages on, with zeros for what it does not touch."""

@@ -1,12 +1,13 @@
 """A base on its device, compiled and ready to play."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from jazzd.errors import ModelError
-from jazzd.moonbeam import decode, weights
+from jazzd.moonbeam import decode, lora, weights
 from jazzd.moonbeam.config import Numerics
 
 LONGEST_WINDOW = 512
@@ -20,12 +21,13 @@ def load(
     dtype: Dtype | None = None,
     numerics: Numerics | None = None,
     device: Device = "auto",
+    widths: Sequence[lora.Width] = (),
 ) -> tuple[weights.Base, decode.Decoder]:
-    """The base in a folder, or `builtin`, with its decoder compiled. Raises ModelError."""
+    """The base in a folder, or `builtin`, with its decoder compiled, for styles too. Raises ModelError."""
     choose(device)
     decode.use_compile_cache()
     loaded = weights.load(base, element_type(dtype), numerics)
-    return loaded, decode.Decoder(loaded.model, min(LONGEST_WINDOW, loaded.model.config.window))
+    return loaded, decode.Decoder(loaded.model, min(LONGEST_WINDOW, loaded.model.config.window), widths)
 
 
 def choose(device: Device) -> None:

@@ -1,28 +1,36 @@
 """Base folders: `model.safetensors` under the reference's tensor names beside `config.json`."""
 
 import dataclasses
-import hashlib
 import json
+import math
 import os
-import shutil
+import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 from flax import nnx
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from jazzd.errors import ModelError
-from jazzd.moonbeam import checkpoint
+from jazzd.moonbeam import checkpoint, storage, untrained
 from jazzd.moonbeam.config import Config, Numerics
 from jazzd.moonbeam.model import Moonbeam
 
 BUILTIN = Path(__file__).parent.parent / "builtin"
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+NAMED = ("builtin", *untrained.CONFIGS)
+"""Bases that are no folder of the user's."""
+ALIGNMENT = 64
+"""Bytes. Elsewhere JAX would make a copy of its own."""
+BLOCK = 64
+"""Rows that are transposed at once: few enough to stay in the cache."""
 
 
 @dataclass(frozen=True)
@@ -101,29 +109,69 @@ def _entries(config: Config) -> Iterator[tuple[str, Entry]]:
     yield "lm_head.weight", Entry(("decoder", "lm_head"), transposed=True)
 
 
-def from_tensors(
-    config: Config, tensors: Mapping[str, np.ndarray], source: object, dtype: jnp.dtype | type = jnp.float32
-) -> Moonbeam:
-    """The model with these weights. Raises ModelError listing every missing, extra and misshaped tensor."""
-    model = nnx.eval_shape(lambda: Moonbeam(config, nnx.Rngs(0)))
-    graph, state = nnx.split(model)
-    wanted = dict(nnx.to_flat_state(state))
-    places, problems = entries(config), []
-    problems += [f"{name} is extra" for name in sorted(set(tensors) - set(places))]
-    problems += [f"{name} is missing" for name in sorted(set(places) - set(tensors))]
-    filled = {}
-    for name, entry in places.items():
-        if name in tensors:
-            tensor = tensors[name].T if entry.transposed else tensors[name]
-            if tensor.shape != wanted[entry.path].shape:
-                expected = wanted[entry.path].shape[:: -1 if entry.transposed else 1]
-                problems.append(f"{name} is {list(tensors[name].shape)} instead of {list(expected)}")
-            else:
-                filled[entry.path] = wanted[entry.path].replace(jnp.asarray(tensor, dtype))
+@cache
+def outline(config: Config) -> tuple[nnx.GraphDef[Moonbeam], Mapping[tuple[Any, ...], Any]]:
+    """A model without its weights: its structure, and by their paths the variables that they go into."""
+    graph, state = nnx.split(nnx.eval_shape(lambda: Moonbeam(config, nnx.Rngs(0))))
+    return graph, dict(nnx.to_flat_state(state))
+
+
+def shapes(config: Config) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor by the reference's name."""
+    _, variables = outline(config)
+    return {
+        name: variables[entry.path].shape[:: -1 if entry.transposed else 1]
+        for name, entry in entries(config).items()
+    }
+
+
+def check(config: Config, tensors: Mapping[str, np.ndarray], source: object) -> None:
+    """Raises ModelError listing every missing, extra and misshaped tensor."""
+    wanted, found = shapes(config), storage.shapes(tensors)
+    problems = [f"{name} is extra" for name in sorted(set(found) - set(wanted))]
+    problems += [f"{name} is missing" for name in sorted(set(wanted) - set(found))]
+    for name in wanted:
+        if name in found and found[name] != wanted[name]:
+            problems.append(f"{name} is {list(found[name])} instead of {list(wanted[name])}")
     if problems:
         listed = "; ".join(problems)
         raise ModelError(f"{source} does not fit its config; use the one that belongs to it: {listed}")
-    return nnx.merge(graph, nnx.from_flat_state(list(filled.items())))
+
+
+def from_tensors(
+    config: Config, tensors: Mapping[str, np.ndarray], source: object, dtype: jnp.dtype | type = jnp.float32
+) -> Moonbeam:
+    """The model with these weights; takes the room of one tensor besides its own.
+
+    Raises ModelError listing every missing, extra and misshaped tensor.
+    """
+    check(config, tensors, source)
+    graph, variables = outline(config)
+    filled = [
+        (entry.path, variables[entry.path].replace(_placed(tensors[name], entry.transposed, np.dtype(dtype))))
+        for name, entry in entries(config).items()
+    ]
+    return nnx.merge(graph, nnx.from_flat_state(filled))
+
+
+def _placed(tensor: np.ndarray, transposed: bool, dtype: np.dtype[Any]) -> jax.Array:
+    """The tensor as the model holds it.
+
+    The CPU then computes on numpy's own memory, in which Linux uses large pages: products with one row run a
+    quarter faster than on JAX's. And numpy transposes block by block faster than JAX does as a whole.
+    """
+    shape = tensor.shape[::-1] if transposed else tensor.shape
+    size = math.prod(shape) * dtype.itemsize
+    room = np.empty(size + ALIGNMENT, np.uint8)
+    begin = -room.ctypes.data % ALIGNMENT
+    target = room[begin : begin + size].view(dtype).reshape(shape)
+    if transposed:
+        for i in range(0, len(tensor), BLOCK):
+            target[:, i : i + BLOCK] = tensor[i : i + BLOCK].astype(dtype).T
+    else:
+        target[...] = tensor
+    placed: jax.Array = jax.device_put(target, may_alias=True).block_until_ready()
+    return placed
 
 
 def to_tensors(model: Moonbeam) -> dict[str, np.ndarray]:
@@ -137,17 +185,52 @@ def to_tensors(model: Moonbeam) -> dict[str, np.ndarray]:
     }
 
 
+def identify(base: str | Path) -> tuple[Config, str]:
+    """The sizes and the fingerprint of a base, without reading its weights where they name it themselves.
+
+    Raises ModelError.
+    """
+    if config := untrained.CONFIGS.get(str(base)):
+        return config, str(base)
+    config = Config.load(_folder(base) / CONFIG)
+    found, metadata = storage.read(_folder(base) / WEIGHTS)
+    recorded = metadata.get("fingerprint", "")
+    return config, recorded if re.fullmatch("[0-9a-f]{16}", recorded) else storage.fingerprint(found)
+
+
+def tensors(base: str | Path) -> Mapping[str, np.ndarray]:
+    """A base's weights under the reference's names, each read when it is asked for. Raises ModelError."""
+    if config := untrained.CONFIGS.get(str(base)):
+        return untrained.tensors(shapes(config))
+    return storage.read(_folder(base) / WEIGHTS)[0]
+
+
 def load(base: str | Path, dtype: jnp.dtype | type = jnp.float32, numerics: Numerics | None = None) -> Base:
-    """The base in a folder, or the one that ships with jazzd (`builtin`). Raises ModelError."""
-    folder = BUILTIN if base == "builtin" else Path(base)
-    config = Config.load(folder / CONFIG)
+    """The base in a folder, the one that ships with jazzd (`builtin`), or random numbers of a published size
+    (`random-839m`, `random-309m`). Raises ModelError."""
+    config, mark = identify(base)
     if numerics is not None:
         config = dataclasses.replace(config, numerics=numerics)
-    try:
-        tensors = load_file(folder / WEIGHTS)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{folder / WEIGHTS}: cannot be read ({error})") from None
-    return Base(str(base), from_tensors(config, tensors, folder, dtype), fingerprint(tensors))
+    return Base(str(base), from_tensors(config, tensors(base), base, dtype), mark)
+
+
+def describe(base: str | Path) -> dict[str, Any]:
+    """What `jazzd base info` tells: nothing is built, but every number is read.
+
+    `intact` is whether the weights are those that the fingerprint was taken of. Raises ModelError.
+    """
+    config, mark = identify(base)
+    found = tensors(base)
+    check(config, found, base)
+    return {
+        "base": str(base),
+        "parameters": sum(tensor.size for tensor in found.values()),
+        "bytes": sum(tensor.nbytes for tensor in found.values()),
+        "dtype": ", ".join(sorted({str(tensor.dtype) for tensor in found.values()})),
+        "fingerprint": mark,
+        "intact": str(base) in untrained.CONFIGS or storage.fingerprint(found) == mark,
+        "config": config.to_json(),
+    }
 
 
 def convert(source: Path, target: Path, config: Path | None = None) -> str:
@@ -156,12 +239,21 @@ def convert(source: Path, target: Path, config: Path | None = None) -> str:
     The sizes are those in `config` (a JSON file with the reference's keys), or known from the tensors' shapes
     for the two published models. Raises ModelError; then nothing is written.
     """
-    tensors = checkpoint.read(source)
-    sizes = Config.from_reference(config) if config else _published(tensors, source)
-    from_tensors(sizes, tensors, source)
-    if (target / WEIGHTS).exists():
-        raise ModelError(f"{target} holds a base already; choose another folder, or remove it first")
-    return save(target, sizes, {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()})
+    check_free(target)
+    found = checkpoint.read(source)
+    sizes = Config.from_reference(config) if config else _published(found, source)
+    check(sizes, found, source)
+    if all(tensor.dtype == ml_dtypes.bfloat16 for tensor in found.values()):
+        # Such weights have learned with tables that were rounded alike (SPEC 3.4).
+        sizes = dataclasses.replace(sizes, numerics="rounded")
+    return save(target, sizes, found)
+
+
+def check_free(folder: Path) -> None:
+    """Raises ModelError where writing a base would overwrite something."""
+    for name in (WEIGHTS, CONFIG):
+        if (folder / name).exists():
+            raise ModelError(f"{folder} holds a {name} already; choose another folder, or move that one away")
 
 
 def _published(tensors: Mapping[str, np.ndarray], source: Path) -> Config:
@@ -174,24 +266,50 @@ def _published(tensors: Mapping[str, np.ndarray], source: Path) -> Config:
 
 
 def save(folder: Path, config: Config, tensors: Mapping[str, np.ndarray]) -> str:
-    """Write a base folder, the weights' file only as a whole; returns the fingerprint."""
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{WEIGHTS}.{os.getpid()}"
+    """Write a base folder, each file only as a whole; returns the fingerprint.
+
+    Raises ModelError when that cannot be done; then nothing has changed.
+    """
+    mark, new = storage.fingerprint(tensors), not folder.exists()
     try:
-        save_file(dict(tensors), partial)
-        (folder / CONFIG).write_text(json.dumps(config.to_json(), indent=1) + "\n")
-        shutil.copymode(folder / CONFIG, partial)  # safetensors writes for the owner's eyes only
-        os.replace(partial, folder / WEIGHTS)
+        folder.mkdir(parents=True, exist_ok=True)
+        with _replacing(folder / WEIGHTS) as partial, _replacing(folder / CONFIG) as sizes:
+            storage.write(partial, tensors, {"fingerprint": mark})
+            sizes.write_text(_json(config))
+    except OSError as error:
+        raise ModelError(f"{folder}: cannot be written ({error.strerror or error})") from None
     finally:
-        partial.unlink(missing_ok=True)
-    return fingerprint(tensors)
+        if new:
+            with suppress(OSError):
+                folder.rmdir()  # possible only while nothing is in it
+    return mark
 
 
-def fingerprint(tensors: Mapping[str, np.ndarray]) -> str:
-    """Sixteen hex digits that change with any tensor's name, type, shape or value."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = np.ascontiguousarray(tensors[name])
-        digest.update(f"{name}:{tensor.dtype}:{tensor.shape}\n".encode())
-        digest.update(tensor.view(np.uint8).data)
-    return digest.hexdigest()[:16]
+def set_numerics(folder: Path, numerics: Numerics) -> None:
+    """Make these the numerics of the base in a folder. Raises ModelError."""
+    config = dataclasses.replace(Config.load(folder / CONFIG), numerics=numerics)
+    try:
+        with _replacing(folder / CONFIG) as partial:
+            partial.write_text(_json(config))
+    except OSError as error:
+        raise ModelError(f"{folder}: cannot be written ({error.strerror or error})") from None
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A file to write that takes the place of `path` when all went well, and goes away otherwise."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+
+
+def _json(config: Config) -> str:
+    return json.dumps(config.to_json(), indent=1) + "\n"
+
+
+def _folder(base: str | Path) -> Path:
+    return BUILTIN if base == "builtin" else Path(base)

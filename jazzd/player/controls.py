@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import mido
 
-KNOBS = {"temperature": (0.2, 1.6), "harmony": (0.0, 1.0)}
+KNOBS = {"temperature": (0.2, 1.6), "density": (-1.0, 1.0), "harmony": (0.0, 1.0), "blend": (0.0, 1.0)}
 """What each knob's 0 and 127 stand for."""
 HARMONY_AT_START = 64 / 127
 PANIC_CONTROLS = {120: "all_sound_off", 123: "all_notes_off"}
@@ -20,6 +20,20 @@ class Turned:
 
 
 @dataclass(frozen=True)
+class Picked:
+    """The style knob was set to `value`, 0..127."""
+
+    value: int
+
+
+@dataclass(frozen=True)
+class Programmed:
+    """The style with this number was asked for."""
+
+    program: int
+
+
+@dataclass(frozen=True)
 class Silenced:
     """Quiet, at once, until the next chord is struck."""
 
@@ -27,19 +41,29 @@ class Silenced:
 
 
 class Controls:
-    """`numbers` maps the knobs to their MIDI CC numbers; a knob that is not in `KNOBS` means nothing yet."""
+    """`numbers` maps the controls to their MIDI CC numbers."""
 
     def __init__(self, numbers: Mapping[str, int]) -> None:
-        self._knobs = {number: knob for knob, number in numbers.items() if knob in KNOBS}
+        self.numbers = dict(numbers)
 
-    def read(self, message: mido.Message) -> Turned | Silenced | None:
+    def read(self, message: mido.Message) -> Turned | Picked | Programmed | Silenced | None:
         if message.type == "stop":
             return Silenced("midi_stop")
+        if message.type == "program_change":
+            return Programmed(message.program)
         if message.type != "control_change":
             return None
         if message.control in PANIC_CONTROLS:
             return Silenced(PANIC_CONTROLS[message.control])
-        if knob := self._knobs.get(message.control):
-            low, high = KNOBS[knob]
-            return Turned(knob, low + (high - low) * message.value / 127)
+        for knob, number in self.numbers.items():
+            if number == message.control:
+                return self._turned(knob, message.value)
         return None
+
+    def _turned(self, knob: str, value: int) -> Turned | Picked | None:
+        if knob == "style":
+            return Picked(value)
+        if knob not in KNOBS:
+            return None
+        low, high = KNOBS[knob]
+        return Turned(knob, low + (high - low) * value / 127)

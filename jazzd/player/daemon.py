@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import math
 import os
 import signal
 import sys
@@ -20,13 +21,14 @@ from jazzd.errors import JazzdError
 from jazzd.music.notes import Seconds
 from jazzd.player import control
 from jazzd.player.clock import Clock, MonotonicClock
-from jazzd.player.controls import Controls
+from jazzd.player.controls import KNOBS, Controls
 from jazzd.player.ledger import Ledger
 from jazzd.player.ports import Output, Ports, open_ports
 from jazzd.player.pulse import Pulse
 from jazzd.player.scheduler import Scheduler
 from jazzd.player.session import Session
 from jazzd.player.status import status
+from jazzd.player.styling import Styling
 from jazzd.player.supervisor import Callbacks, Supervisor
 from jazzd.player.tcp import TcpServer
 
@@ -37,7 +39,6 @@ UNREACHABLE = (
     "midi.tcp_listen to an address such as 127.0.0.1:9080, then start jazzd again"
 )
 NOT_YET = (
-    "styles.default",
     "solo.mode",
     "solo.start",
     "tempo.source",
@@ -128,6 +129,7 @@ def _session(settings: Settings, engine: Supervisor, scheduler: Scheduler, clock
         Sampling(temperature=solo.temperature, top_p=solo.top_p, low=solo.low, high=solo.high),
         settings.tempo.bpm,
         solo.channel - 1,
+        styling=Styling(settings.styles.default),
     )
 
 
@@ -136,6 +138,7 @@ def _callbacks(pulse: Pulse, session: Session) -> Callbacks:
         ready=lambda: pulse.do(session.on_engine_ready),
         lost=lambda: pulse.do(session.on_engine_lost),
         note=lambda note: pulse.do(session.on_note, note),
+        styles=lambda styles: pulse.do(session.on_styles, styles),
     )
 
 
@@ -147,9 +150,34 @@ def _answer(
             return report()
         case "panic":
             session.silence("command")
-            return {}
+        case "styles":
+            return {"styles": [style.model_dump() for style in session.styling.records]}
+        case "use":
+            session.use(_numbers(request.get("mix")))
+        case "set":
+            for knob, value in _numbers(request.get("knobs")).items():
+                _check_knob(knob, value)
+                session.turn(knob, value)
         case other:
-            raise JazzdError(f"the daemon cannot do {other!r}; it can do status and panic")
+            raise JazzdError(f"the daemon cannot do {other!r}; it can do status, panic, styles, use and set")
+    return {}
+
+
+def _numbers(given: object) -> dict[str, float]:
+    """A JSON object of finite numbers. Raises JazzdError."""
+    if isinstance(given, dict) and all(
+        isinstance(number, int | float) and math.isfinite(number) for number in given.values()
+    ):
+        return given
+    raise JazzdError(f"{given!r}: an object of names and numbers is wanted")
+
+
+def _check_knob(knob: str, value: float) -> None:
+    if knob not in KNOBS:
+        raise JazzdError(f"there is no knob {knob!r}; there are {', '.join(KNOBS)}")
+    low, high = KNOBS[knob]
+    if not low <= value <= high:
+        raise JazzdError(f"{knob} goes from {low:g} to {high:g}, {value:g} is outside")
 
 
 def _choose_program(settings: Settings, output: Output) -> None:
@@ -174,6 +202,7 @@ def _engine_command(settings: Settings, numerics: str | None) -> list[str]:
     engine = settings.engine
     command = [sys.executable, "-m", "jazzd", "engine", "--base", engine.base]
     command += ["--dtype", engine.dtype, "--device", engine.device]
+    command += ["--styles", str(settings.styles.folder), "--max-resident", str(settings.styles.max_resident)]
     return [*command, "--numerics", numerics] if numerics else command
 
 

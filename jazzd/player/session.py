@@ -7,23 +7,26 @@ sent, tells the engine what was struck, and the first note of the answer sounds 
 
 import itertools
 import random
+from collections.abc import Mapping
 from typing import Protocol
 
 import mido
 import structlog
 
 from jazzd.engine import protocol
-from jazzd.music import chords, harmony
+from jazzd.music import chords
 from jazzd.music.notes import Seconds
 from jazzd.music.tempo import beats_to_seconds
 from jazzd.player.capture import Capture, ChordCaptured, Released, Struck
 from jazzd.player.clock import Clock
-from jazzd.player.controls import HARMONY_AT_START, Controls, Silenced, Turned
+from jazzd.player.controls import Controls, Picked, Programmed, Silenced, Turned
 from jazzd.player.ending import ending
+from jazzd.player.knobs import Knobs
 from jazzd.player.latency import Latency
 from jazzd.player.pace import Pace
 from jazzd.player.phrase import Answer, Phrase
 from jazzd.player.scheduler import LATE_S, PlannedNote, Scheduler
+from jazzd.player.styling import Styling
 from jazzd.player.timeline import Timeline
 
 HORIZON_TICKS = 100
@@ -31,7 +34,7 @@ HORIZON_TICKS = 100
 ADVANCE_S = 0.05
 """How often the engine is told where the play head is."""
 KNOB_S = 0.1
-"""What is due sooner stays when a knob turns, and knobs are heard once in this time."""
+"""What is due sooner stays when a knob turns or the style changes, and both are heard once in this time."""
 LEGATO_S = 0.1
 """How long a note of the old chord may sound into the new one."""
 FORGET_AFTER_S, LONGEST_TIMELINE_S = 8.0, 600.0
@@ -62,8 +65,10 @@ class Session:
         bpm: float = 120.0,
         channel: int = 0,
         seed: random.Random | None = None,
+        styling: Styling | None = None,
     ) -> None:
-        self.knobs = {"temperature": sampling.temperature, "harmony": HARMONY_AT_START}
+        self.styling = styling or Styling()
+        self._knobs = Knobs(sampling, self.styling)
         self.chord: chords.Chord | None = None
         """What was played last."""
         self.latency = Latency()
@@ -71,7 +76,6 @@ class Session:
         self._scheduler = scheduler
         self._clock = clock
         self._controls = controls
-        self._sampling = sampling
         self._ending_s = min(ENDING_S, beats_to_seconds(ENDING_BEATS, bpm))
         self._channel = channel
         self._seed = seed or random.Random()
@@ -100,6 +104,12 @@ class Session:
                     self._capture.forget(message.channel)
             case Turned(knob, value):
                 self.turn(knob, value)
+            case Picked(value):
+                self.styling.pick(value)
+                self._chosen()
+            case Programmed(program):
+                if self.styling.pick_program(program):
+                    self._chosen()
             case None:
                 self._heard(self._capture.feed(message, at))
 
@@ -162,14 +172,41 @@ class Session:
         elif sent_at - due > LATE_S:
             self._log.warning("note_late", late_ms=round(1000 * (sent_at - due), 1))
 
+    def on_styles(self, records: tuple[protocol.Style, ...]) -> None:
+        """The styles folder has changed: a style may have gone, or be back."""
+        before = self._sound_of_styles()
+        self.styling.records = records
+        if self._sound_of_styles() != before:
+            self._changed()
+            for name, reason in self.styling.missing.items():
+                self._log.warning("style_missing", style=name, reason=reason, instead=self.styling.mix)
+
+    @property
+    def knobs(self) -> dict[str, float]:
+        return self._knobs.values
+
     def turn(self, knob: str, value: float) -> None:
         """Sets a knob, in its own unit; what sounds next follows it."""
-        if self.knobs[knob] == value:
-            return
-        self.knobs[knob] = value
+        if self._knobs.turn(knob, value):
+            self._changed()
+
+    def use(self, shares: Mapping[str, float]) -> None:
+        """Chooses styles by name. Raises JazzdError for one that cannot sound."""
+        self.styling.use(shares)
+        self._chosen()
+
+    def _chosen(self) -> None:
+        self._knobs.style_chosen()
+        self._changed()
+
+    def _changed(self) -> None:
+        """Something turns the music another way from the next note on that has not been sent."""
         if self._turn_at is None:
             self._turn_at = Seconds(max(self._now(), self._turned_at + KNOB_S))
             self.poll()
+
+    def _sound_of_styles(self) -> object:
+        return self.styling.mix, self.styling.settings, self.styling.missing
 
     def silence(self, reason: str) -> None:
         """Nothing sounds from here on, until the next chord is struck."""
@@ -216,7 +253,8 @@ class Session:
 
     def _turn_now(self, now: Seconds) -> None:
         self._turn_at, self._turned_at = None, now
-        self._log.info("knob_turned", **{knob: round(value, 2) for knob, value in self.knobs.items()})
+        knobs = {knob: round(value, 2) for knob, value in self.knobs.items()}
+        self._log.info("knob_turned", style=self.styling.style, mix=self.styling.mix, **knobs)
         if (phrase := self._phrase) and not phrase.resting:
             phrase.timeline.take_back(self._scheduler.cancel(after=now + KNOB_S))
             self._revise(phrase, ahead_s=KNOB_S)
@@ -285,10 +323,6 @@ class Session:
         """Has the engine go on after the last note that stays, `ahead_s` from now or as soon as it can."""
         now = self._now()
         self._epoch += 1
-        sampling = {
-            "temperature": self.knobs["temperature"],
-            "weights": harmony.weights(self.chord, self.knobs["harmony"]),
-        }
         self._engine.send(
             protocol.Revise(
                 epoch=self._epoch,
@@ -298,7 +332,8 @@ class Session:
                 answer=playing and phrase.unanswered is not None,
                 playing=playing,
                 keys=keys,
-                sampling=self._sampling.model_copy(update=sampling),
+                sampling=self._knobs.sampling(self.chord),
+                mix=tuple(self.styling.mix.items()),
             )
         )
         if playing:

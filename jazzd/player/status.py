@@ -32,8 +32,8 @@ def status(
             "dtype": told.dtype if told else asked.dtype,
             "restarts": engine.restarts,
         },
-        "style": "",
-        "mix": {},
+        "style": session.styling.style,
+        "mix": session.styling.mix,
         **session.knobs,
         "mode": "follow",
         "midi": {

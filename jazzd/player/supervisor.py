@@ -32,6 +32,7 @@ class Callbacks:
     ready: Callable[[], None]
     lost: Callable[[], None]
     note: Callable[[protocol.Note], None]
+    styles: Callable[[tuple[protocol.Style, ...]], None]
 
 
 @dataclass
@@ -192,6 +193,8 @@ class Supervisor:
         match message:
             case protocol.Note():
                 callbacks.note(message)
+            case protocol.Styles(styles=styles):
+                callbacks.styles(styles)
             case protocol.Pong(n=n):
                 link.pong = n
             case protocol.Ready():

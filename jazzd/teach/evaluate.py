@@ -14,6 +14,7 @@ from flax import nnx
 from jaxtyping import Bool, Float, Int
 
 from jazzd.errors import MidiError, ModelError
+from jazzd.moonbeam import lora
 from jazzd.moonbeam.model import Moonbeam, causal_mask, token_nll
 from jazzd.moonbeam.tokens import COMPING, EOS, FIELDS, INSTRUMENT, NAMES, ONSET, SOS, Vocabulary, chunks
 from jazzd.music import chords, voicing
@@ -40,9 +41,11 @@ def evaluate(
     with_chords: bool = True,
     step: Step = lambda done, of: None,
     left_out: Callable[[Refused], None] = lambda refused: None,
+    mix: lora.Mix | None = None,
 ) -> dict[str, Any]:
     """`nll_per_note`, `nll` per field and the number of `notes` over every MIDI file below `folder`.
 
+    `mix` are the styles that the model plays in.
     `left_out` is told of each file that cannot be used; `refused` is their number. Pieces whose markers are
     chord symbols are scored as solos over those chords, plainly voiced, unless `with_chords` is false. A rest
     longer than the vocabulary reaches begins a new excerpt, a longer note counts as the longest. Raises
@@ -60,7 +63,7 @@ def evaluate(
         rows = _over_chords(piece, vocabulary) if chorded else piece.rows
         found += windows(rows, vocabulary, length, chorded)
     total, notes = np.zeros(len(FIELDS)), 0
-    nll = Likelihood(model)
+    nll = Likelihood(model, mix)
     for start in range(0, len(found), BATCH):
         batch = found[start : start + BATCH]
         scores = nll(_padded([w.rows for w in batch], length))
@@ -78,7 +81,7 @@ def evaluate(
     }
 
 
-def score_rows(model: Moonbeam, source: Path, target: Path) -> dict[str, Any]:
+def score_rows(model: Moonbeam, source: Path, target: Path, mix: lora.Mix | None = None) -> dict[str, Any]:
     """Score the `rows` (B, L, 6) of an npz file: `token_nll` (B, L-1, 6) float32 in nats, in another.
 
     Returns how many `sequences` and `tokens` were scored, and the `output`. Raises ModelError when the file
@@ -86,7 +89,7 @@ def score_rows(model: Moonbeam, source: Path, target: Path) -> dict[str, Any]:
     """
     if target.is_dir():
         raise ModelError(f"{target}: it is a folder; name the file to write")
-    rows, nll = _read_rows(source, model.config.vocabulary), Likelihood(model)
+    rows, nll = _read_rows(source, model.config.vocabulary), Likelihood(model, mix)
     try:
         scores = [nll(sequence[None]) for sequence in rows]
     except MidiError as error:
@@ -133,18 +136,18 @@ def _read_rows(source: Path, vocabulary: Vocabulary) -> Int[np.ndarray, "B L 6"]
 class Likelihood:
     """Teacher-forced nats of every sub-token, over the whole vocabulary; compiled once a shape."""
 
-    def __init__(self, model: Moonbeam) -> None:
-        self._vocabulary = model.config.vocabulary
+    def __init__(self, model: Moonbeam, mix: lora.Mix | None = None) -> None:
+        self._mix, self._vocabulary = mix, model.config.vocabulary
         graph, self._params = nnx.split(model)
         self._nll = jax.jit(
-            lambda p, rows, labels: token_nll(nnx.merge(graph, p), rows, labels, causal_mask(rows))
+            lambda p, rows, labels, mix: token_nll(nnx.merge(graph, p), rows, labels, causal_mask(rows), mix)
         )
 
     def __call__(self, rows: Int[np.ndarray, "B L 6"]) -> Float[np.ndarray, "B L-1 6"]:
         """Raises MidiError for a time beyond the vocabulary."""
         labels = np.stack([self._vocabulary.labels(sequence) for sequence in rows])
         return np.asarray(
-            self._nll(self._params, jnp.asarray(rows, jnp.int32), jnp.asarray(labels, jnp.int32))
+            self._nll(self._params, jnp.asarray(rows, jnp.int32), jnp.asarray(labels, jnp.int32), self._mix)
         )
 
 

@@ -1,0 +1,148 @@
+"""The commands that work on the folder of the styles."""
+
+import json
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jazzd.cli.options import FOLDER, JsonOption, check_folder
+from jazzd.errors import ConfigError, StyleError
+
+if TYPE_CHECKING:
+    from jazzd.styles.registry import Record
+    from jazzd.styles.style import BaseFacts
+
+app = typer.Typer()
+
+BaseOption = Annotated[
+    str | None, typer.Option("--base", metavar=FOLDER, help="The model; if not given, daemon.toml's.")
+]
+StylesOption = Annotated[
+    Path | None, typer.Option("--styles", metavar="FOLDER", help="The folder; if not given, daemon.toml's.")
+]
+SECOND_LOOK_S = 0.4
+
+
+@app.callback(invoke_without_command=True)
+def styles(
+    context: typer.Context,
+    as_json: JsonOption = False,
+    styles: StylesOption = None,
+    base: BaseOption = None,
+) -> None:
+    """List the styles, or change what is in their folder."""
+    from jazzd.styles.registry import Registry
+
+    if context.invoked_subcommand:
+        if as_json or styles or base:
+            raise ConfigError(f"write the options behind {context.invoked_subcommand}, not before it")
+        return
+    folder, facts = _surroundings(styles, base)
+    registry = Registry(folder, facts)
+    registry.rescan()
+    if registry.unsettled:
+        time.sleep(SECOND_LOOK_S)
+        registry.rescan()
+    if registry.trouble:
+        raise StyleError(registry.trouble)
+    if as_json:
+        print(json.dumps([record.to_json() for record in registry.records]))
+    elif registry.records:
+        _print_table(registry.records)
+    else:
+        print(f"there are no styles in {folder}; `jazzd styles add PATH` puts one there")
+
+
+@app.command()
+def add(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A jazzd style, or a folder that PEFT wrote.")],
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What to call it; if not given, as it is called.")
+    ] = None,
+    styles: StylesOption = None,
+    base: BaseOption = None,
+) -> None:
+    """Check a style against the base, and put it into the folder."""
+    from jazzd.styles import folder as folders
+
+    if name is not None and not folders.NAME.fullmatch(name):
+        raise ConfigError(f"{name!r} cannot be a style's name: use 1 to 64 of A-Z a-z 0-9 _ -")
+    folder, facts = _surroundings(styles, base)
+    check_folder(folder)
+    added = folders.add(path, folder, name or folders.name_of(path.absolute()), facts)
+    print(f"{folders.name_of(added)} is in {added}: a running daemon has it at once")
+
+
+@app.command()
+def remove(
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    styles: StylesOption = None,
+) -> None:
+    """Take a style out of the folder."""
+    from jazzd.styles import folder as folders
+
+    folder = _settings(styles, None)[0]
+    if not folders.remove(folder, name):
+        print(f"{folder / name} holds other files and stays; it is no style any more")
+
+
+@app.command()
+def export(
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    target: Annotated[Path, typer.Option("--peft", metavar="DIR", help="The folder to write, for PEFT.")],
+    styles: StylesOption = None,
+    base: BaseOption = None,
+) -> None:
+    """Write a style as an adapter that PEFT loads."""
+    from jazzd.styles import folder as folders
+    from jazzd.styles import peft
+
+    check_folder(target)
+    folder, facts = _surroundings(styles, base)
+    peft.write(target, folders.read(folders.find(folder, name), facts))
+    print(f"{target} is a PEFT adapter now: PeftModel.from_pretrained(model, {str(target)!r})")
+
+
+def _settings(styles: Path | None, base: str | None) -> tuple[Path, str]:
+    """The folder and the base that are meant: those of the daemon, where nothing else was said."""
+    from jazzd.config import load
+
+    settings = load()
+    return styles or settings.styles.folder, base or settings.engine.base
+
+
+def _surroundings(styles: Path | None, base: str | None) -> "tuple[Path, BaseFacts]":
+    from jazzd.moonbeam import weights
+    from jazzd.styles.style import BaseFacts
+
+    folder, base = _settings(styles, base)
+    config, fingerprint = weights.identify(base)
+    return folder, BaseFacts(fingerprint, config, partial(weights.tensors, base))
+
+
+def _print_table(records: "tuple[Record, ...]") -> None:
+    from rich.console import Console
+    from rich.filesize import decimal
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("name", "status", "rank", "targets", "size", "program", box=None, pad_edge=False)
+    for record in records:
+        rank, program = ("" if number is None else str(number) for number in (record.rank, record.program))
+        # A name may look like rich's markup.
+        row = (
+            Text(record.name),
+            record.status,
+            rank,
+            ", ".join(record.targets),
+            decimal(record.bytes),
+            program,
+        )
+        table.add_row(*row)
+    Console().print(table)
+    for record in records:
+        if record.reason:
+            print(f"{record.name}: {record.reason}")

@@ -1,0 +1,138 @@
+// y = x W, W in bfloat16, x and y in float32. A product of a few rows costs what reading W costs: half of what
+// it does in float32. Nothing is rounded, since a bfloat16 is the upper half of a float32; and each number of y
+// is one sum in the order of W's rows however the work is cut, so that a row comes out alike alone and among
+// others. Compiled by halves.py on the machine that it runs on.
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <thread>
+
+#include "xla/ffi/api/ffi.h"
+
+namespace ffi = xla::ffi;
+
+namespace {
+
+#ifdef __AVX512F__
+constexpr int kLanes = 16;
+#else
+constexpr int kLanes = 8;  // a register of AVX2, two of NEON
+#endif
+constexpr int kGroup = 4;               // rows of x at once, so that W is widened once for all of them
+constexpr int kAlone = 8;               // vectors of a tile of one row: sums that fit the registers
+constexpr int kGrouped = kLanes / 4;    // and of a group: AVX-512 has more registers
+constexpr int kAhead = 8192;            // bytes of W that are asked for before they are needed
+
+typedef float Floats __attribute__((vector_size(4 * kLanes)));
+typedef uint32_t Words __attribute__((vector_size(4 * kLanes)));
+typedef uint16_t Halves __attribute__((vector_size(2 * kLanes)));
+
+struct Product {
+  const float* x;
+  const uint16_t* w;
+  float* y;
+  int64_t rows, inner, columns;
+};
+
+// Some rows and vectors of columns of y.
+template <int kRows, int kVectors>
+void Tile(const Product& p, int64_t row, int64_t column) {
+  constexpr int kWidth = kVectors * kLanes;
+  Floats sums[kRows][kVectors] = {};
+  const float* x = p.x + row * p.inner;
+  for (int64_t i = 0; i < p.inner; ++i) {
+    const uint16_t* w = p.w + i * p.columns + column;
+    for (int c = 0; c < kWidth; c += 32) __builtin_prefetch(w + kAhead / 2 / kWidth * p.columns + c);
+    for (int v = 0; v < kVectors; ++v) {
+      Halves halves;
+      std::memcpy(&halves, w + v * kLanes, sizeof halves);
+      const Floats wide = (Floats)(__builtin_convertvector(halves, Words) << 16);
+      for (int r = 0; r < kRows; ++r) sums[r][v] += x[r * p.inner + i] * wide;
+    }
+  }
+  for (int r = 0; r < kRows; ++r) {
+    std::memcpy(p.y + (row + r) * p.columns + column, sums[r], sizeof sums[r]);
+  }
+}
+
+// Rows of y from column `begin` to `end`, in tiles that narrow where the end comes.
+template <int kRows, int kVectors>
+void Strip(const Product& p, int64_t row, int64_t begin, int64_t end) {
+  if constexpr (kVectors > 0) {
+    for (; begin + kVectors * kLanes <= end; begin += kVectors * kLanes) Tile<kRows, kVectors>(p, row, begin);
+    Strip<kRows, kVectors / 2>(p, row, begin, end);
+  } else {
+    for (int64_t r = row; r < row + kRows; ++r) {
+      for (int64_t c = begin; c < end; ++c) {
+        float sum = 0;
+        for (int64_t i = 0; i < p.inner; ++i) {
+          const uint32_t word = uint32_t{p.w[i * p.columns + c]} << 16;
+          float wide;
+          std::memcpy(&wide, &word, sizeof wide);
+          sum += p.x[r * p.inner + i] * wide;
+        }
+        p.y[r * p.columns + c] = sum;
+      }
+    }
+  }
+}
+
+// A product cut into panels of columns, which threads take one after another.
+class Work {
+ public:
+  explicit Work(const Product& product)
+      : p_(product),
+        width_((p_.rows < kGroup ? kAlone : kGrouped) * kLanes),
+        panels_((p_.columns + width_ - 1) / width_) {}
+
+  int64_t panels() const { return panels_; }
+
+  void Run() {
+    for (int64_t panel; (panel = taken_++) < panels_; ++done_) {
+      const int64_t begin = panel * width_, end = std::min(begin + width_, p_.columns);
+      if (p_.rows < kGroup) {
+        for (int64_t row = 0; row < p_.rows; ++row) Strip<1, kAlone>(p_, row, begin, end);
+      } else {
+        for (int64_t row = 0; row < p_.rows; row += kGroup) {  // the last group may overlap the one before
+          Strip<kGroup, kGrouped>(p_, std::min(row, p_.rows - kGroup), begin, end);
+        }
+      }
+    }
+  }
+
+  // Waits for panels that a thread is busy with, never for a task that nobody has begun: no deadlock.
+  void Finish() const {
+    while (done_ < panels_) std::this_thread::yield();
+  }
+
+ private:
+  const Product p_;
+  const int64_t width_, panels_;
+  std::atomic<int64_t> taken_{0}, done_{0};
+};
+
+ffi::Error Multiply(ffi::ThreadPool pool, ffi::BufferR2<ffi::F32> x, ffi::BufferR2<ffi::BF16> w,
+                    ffi::ResultBufferR2<ffi::F32> y) {
+  const Product product{x.typed_data(), static_cast<const uint16_t*>(w.untyped_data()), y->typed_data(),
+                        x.dimensions()[0], x.dimensions()[1], w.dimensions()[1]};
+  // Shared, since a helper may come when all is done and the caller gone: it then finds no panel to take.
+  const auto work = std::make_shared<Work>(product);
+  for (int64_t threads = std::min(pool.num_threads(), work->panels()); threads > 1; --threads) {
+    pool.Schedule([work] { work->Run(); });
+  }
+  work->Run();
+  work->Finish();
+  return ffi::Error::Success();
+}
+
+}  // namespace
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(Halves, Multiply,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<ffi::BufferR2<ffi::F32>>()
+                                  .Arg<ffi::BufferR2<ffi::BF16>>()
+                                  .Ret<ffi::BufferR2<ffi::F32>>());
