@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import tomlkit
+import tomlkit.exceptions
 from platformdirs import user_config_path
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
@@ -162,7 +164,7 @@ def load(path: Path | None = None, overrides: Mapping[str, Mapping[str, object]]
 
     `overrides` is what the command line said, by section and key. Raises ConfigError naming file and key.
     """
-    file = _find(path)
+    file = find(path)
 
     class Layers(Settings):
         @classmethod
@@ -193,15 +195,43 @@ def load(path: Path | None = None, overrides: Mapping[str, Mapping[str, object]]
     return settings.model_copy(update={"styles": settings.styles.model_copy(update={"folder": folder})})
 
 
-def _find(path: Path | None) -> Path | None:
+def find(path: Path | None = None) -> Path | None:
+    """The file that settings come from: `path`, else ./daemon.toml, else the user's; None without one.
+
+    Raises ConfigError when `path` is no file.
+    """
     if path is not None:
         if path.is_dir():
             raise ConfigError(f"{path}: it is a folder; name the file in it")
         if not path.is_file():
             raise ConfigError(f"{path}: there is no such file; leave out --config to run on the defaults")
         return path.absolute()
-    places = (Path.cwd() / FILE_NAME, user_config_path("jazzd") / FILE_NAME)
-    return next((place for place in places if place.is_file()), None)
+    return next((place for place in (Path.cwd() / FILE_NAME, _users_own()) if place.is_file()), None)
+
+
+def _users_own() -> Path:
+    return user_config_path("jazzd") / FILE_NAME
+
+
+def remember_controls(file: Path | None, numbers: Mapping[str, int]) -> Path:
+    """Write the controls' CC numbers into a settings file, the user's own without one; returns the file.
+
+    All else in it stays as it is, comments too. Raises ConfigError when it cannot be written.
+    """
+    file = file or _users_own()
+    try:
+        document = tomlkit.parse(file.read_text()) if file.exists() else tomlkit.document()
+        section = document.setdefault("control", tomlkit.table())
+        for control, number in numbers.items():
+            if section.get(control, Controls.model_fields[control].default) != number:
+                section[control] = number
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_name(f".{file.name}.{os.getpid()}")
+        partial.write_text(tomlkit.dumps(document))
+        os.replace(partial, file)
+    except (OSError, tomlkit.exceptions.TOMLKitError) as error:
+        raise ConfigError(f"{file} cannot be written: {error}; write the number there by hand") from None
+    return file
 
 
 def _origin(place: tuple[object, ...], file: Path | None, given: Mapping[str, Any]) -> str:

@@ -85,7 +85,7 @@ class Daemon:
     """A `jazzd run` of our own, with its own control socket and log."""
 
     def __init__(self, options: Sequence[str], variables: Mapping[str, str], folder: Path) -> None:
-        self._socket = folder / "control.sock"
+        self.socket = folder / "control.sock"
         self._log = folder / "log"
         # An empty file, so that neither the working folder's settings nor the user's have a say.
         config = folder / "daemon.toml"
@@ -93,7 +93,7 @@ class Daemon:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "jazzd", "run", "--config", str(config), *options],
-                env=os.environ | dict(variables) | {"JAZZD_SOCKET": str(self._socket)},
+                env=os.environ | dict(variables) | {"JAZZD_SOCKET": str(self.socket)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -101,16 +101,16 @@ class Daemon:
 
     def status(self) -> dict[str, Any]:
         """What `jazzd status` would say. Raises JazzdError when the daemon does not answer."""
-        return control.ask({"do": "status"}, self._socket)
+        return control.ask({"do": "status"}, self.socket)
 
     def styles(self) -> dict[str, str]:
         """The status of each style that the daemon knows of."""
-        styles = control.ask({"do": "styles"}, self._socket)["styles"]
+        styles = control.ask({"do": "styles"}, self.socket)["styles"]
         return {style["name"]: style["status"] for style in styles}
 
     def use(self, shares: Mapping[str, float]) -> None:
         """What `jazzd styles use` does. Raises JazzdError for a style that cannot be played."""
-        control.ask({"do": "use", "mix": dict(shares)}, self._socket)
+        control.ask({"do": "use", "mix": dict(shares)}, self.socket)
 
     def wait_until_ready(self) -> dict[str, Any]:
         """Its status once the engine can play. Raises JazzdError with the daemon's last words if not."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jazzd.config import Settings, load, socket_path
+from jazzd.config import Settings, load, remember_controls, socket_path
 from jazzd.errors import ConfigError, JazzdError
 
 SHIPPED = Path(__file__).parent.parent / "daemon.toml"
@@ -134,3 +134,22 @@ def test_the_runtime_folder_is_private(tmp_path: Path, monkeypatch: pytest.Monke
 def test_the_socket_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAZZD_SOCKET", "here.sock")
     assert socket_path() == tmp_path / "here.sock"
+
+
+def test_learnt_controls_are_written_between_the_comments(tmp_path: Path) -> None:
+    file = tmp_path / "daemon.toml"
+    file.write_text("# mine\n[solo]\nlow = 50  # not lower\n\n[control]\n# the big knob\nstyle = 20 # left\n")
+    numbers = load(file).control.model_dump() | {"style": 74, "mode": 75}
+    assert remember_controls(file, numbers) == file
+    text = file.read_text()
+    assert all(comment in text for comment in ("# mine", "# not lower", "# the big knob", "# left"))
+    assert text.splitlines()[6] == "style = 74 # left"
+    assert "temperature" not in text, "what is as it was by default is left out"
+    again = load(file)
+    assert (again.control.style, again.control.mode, again.solo.low) == (74, 75, 50)
+
+
+def test_learnt_controls_without_a_file_go_to_the_users_own() -> None:
+    file = remember_controls(None, {"style": 74})
+    assert load().control.style == 74
+    assert file.read_text() == "[control]\nstyle = 74\n"

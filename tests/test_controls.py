@@ -1,6 +1,7 @@
 import mido
 import pytest
 
+from jazzd.errors import JazzdError
 from jazzd.player.controls import Controls, Picked, Programmed, Silenced, Turned
 
 
@@ -35,3 +36,25 @@ def control(number: int, value: int) -> mido.Message:
 )
 def test_what_a_message_means(controls: Controls, message: mido.Message, meaning: object) -> None:
     assert controls.read(message) == meaning
+
+
+def test_a_control_learns_the_next_knob_that_moves() -> None:
+    controls = Controls({"style": 20, "temperature": 21}, reserved={64})
+    controls.learn("style")
+    assert controls.read(control(64, 127)) is None
+    assert controls.lesson
+    assert "CC 64" in controls.lesson.refused
+    assert controls.read(control(120, 0)) == Silenced("all_sound_off")
+    assert controls.read(control(74, 10)) == Picked(10)
+    assert (controls.lesson.control, controls.lesson.number) == ("style", 74)
+    assert controls.read(control(20, 10)) is None
+    assert controls.read(control(75, 10)) is None, "one knob a lesson"
+
+
+def test_a_number_that_is_taken_is_swapped() -> None:
+    controls = Controls({"style": 20, "temperature": 21})
+    controls.learn("style")
+    assert controls.read(control(21, 5)) == Picked(5)
+    assert controls.numbers == {"style": 21, "temperature": 20}
+    with pytest.raises(JazzdError, match="there are style, temperature"):
+        controls.learn("volume")

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 from styled import BASE, CONFIG, DECODER, FINGERPRINT, a_style, same, weights
 
-from jazzd.errors import StyleError
+from jazzd.errors import ModelError, StyleError
 from jazzd.moonbeam.config import Config
-from jazzd.moonbeam.targets import ATTENTION, MLP
+from jazzd.moonbeam.targets import ATTENTION, MLP, module, shapes
 from jazzd.styles import peft, style
 from jazzd.styles.style import BaseFacts, MisfitError
 
@@ -37,6 +37,14 @@ def folder(
     file.write_text(json.dumps(json.loads(file.read_text()) | dict(config or {})))
     save_file(load_file(path / peft.WEIGHTS) | dict(tensors or {}), path / peft.WEIGHTS, {"format": "pt"})
     return path
+
+
+@pytest.mark.parametrize(("size", "config"), [("839M", Config.medium()), ("309M", Config.small())])
+def test_every_projection_is_one_of_the_published_models(size: str, config: Config) -> None:
+    published = json.loads((GOLDEN / f"moonbeam_{size}_keys.json").read_text())["keys"]
+    for place, (inputs, outputs) in shapes(config).items():
+        sides = [inputs, outputs] if place[1] == "decoder_embedding" else [outputs, inputs]
+        assert published[f"{module(place)}.weight"] == sides
 
 
 def test_what_the_reference_wrote_is_read() -> None:
@@ -238,6 +246,15 @@ def test_a_missing_half_is_named(tmp_path: Path) -> None:
         (path / name).unlink()
         with pytest.raises(StyleError, match=f"{name}: there is no such file"):
             peft.read(path, BASE)
+
+
+def test_a_base_that_is_gone_is_no_surprise(tmp_path: Path) -> None:
+    def gone() -> dict[str, np.ndarray]:
+        raise ModelError("base/model.safetensors: cannot be read")
+
+    frozen = folder(tmp_path / "peft", tensors={HEAD: weights()["lm_head.weight"]})
+    with pytest.raises(StyleError, match="cannot be compared with the base's"):
+        peft.read(frozen, BaseFacts(FINGERPRINT, CONFIG, gone))
 
 
 def test_the_base_s_weights_are_not_asked_for_without_need(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The commands that play, and those that talk to what plays."""
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from jazzd.solo import Sounding
 
 app = typer.Typer()
+PATIENCE_S, GLANCE_S = 30, 0.1
+"""How long `learn` waits for a knob, and how often it asks."""
 
 
 @app.command()
@@ -44,7 +47,7 @@ def run(
 ) -> None:
     """Run the daemon: chords in, solos out, until Ctrl-C or SIGTERM."""
     from jazzd import log
-    from jazzd.config import load
+    from jazzd.config import find, load
     from jazzd.player import daemon
 
     overrides: dict[str, dict[str, object]] = {"engine": {}, "styles": {}}
@@ -56,7 +59,7 @@ def run(
         if value is not None:
             overrides[section][key] = value
     with log.to_stderr():
-        daemon.run(load(config, overrides), numerics)
+        daemon.run(load(config, overrides), numerics, file=find(config))
 
 
 @app.command()
@@ -228,6 +231,35 @@ def set_knob(
     except ValueError:
         raise ConfigError(f"{value!r} is not a number") from None
     control.ask({"do": "set", "knobs": {key: number}})
+
+
+@app.command()
+def learn(
+    control: Annotated[
+        str, typer.Argument(metavar="CONTROL", help="style, temperature, density, harmony, blend or mode.")
+    ],
+) -> None:
+    """Give a control of the running daemon the next knob that moves, and write that to daemon.toml."""
+    from jazzd.config import remember_controls
+    from jazzd.player import control as daemon
+
+    daemon.ask({"do": "learn", "control": control})
+    print(f"move the knob that is to be {control} (within {PATIENCE_S} s)")
+    refused = None
+    try:
+        for _ in range(round(PATIENCE_S / GLANCE_S)):
+            answer = daemon.ask({"do": "learnt"})
+            if answer["number"] is not None:
+                file = remember_controls(answer["file"] and Path(answer["file"]), answer["numbers"])
+                print(f"{control} is CC {answer['number']} now, here and in {file}")
+                return
+            if answer["refused"] and answer["refused"] != refused:
+                refused = answer["refused"]
+                print(refused)
+            time.sleep(GLANCE_S)
+    finally:
+        daemon.ask({"do": "unlearn"})
+    raise JazzdError(f"no knob moved within {PATIENCE_S} s; {control} is what it was")
 
 
 def _ports_of_the_daemon() -> dict[str, str]:

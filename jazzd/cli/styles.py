@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jazzd.cli.options import FOLDER, JsonOption, check_folder
+from jazzd.cli.options import FOLDER, JsonOption, check_folder, shares
 from jazzd.errors import ConfigError, StyleError
 
 if TYPE_CHECKING:
@@ -104,6 +104,18 @@ def export(
     folder, facts = _surroundings(styles, base)
     peft.write(target, folders.read(folders.find(folder, name), facts))
     print(f"{target} is a PEFT adapter now: PeftModel.from_pretrained(model, {str(target)!r})")
+
+
+@app.command()
+def use(
+    mix: Annotated[
+        str, typer.Argument(metavar="NAME[:SHARE,...]", help='The style, or the styles to mix; "" for none.')
+    ],
+) -> None:
+    """Have the running daemon play in a style."""
+    from jazzd.player import control
+
+    control.ask({"do": "use", "mix": shares(mix)})
 
 
 def _settings(styles: Path | None, base: str | None) -> tuple[Path, str]:

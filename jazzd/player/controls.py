@@ -1,9 +1,11 @@
 """Knobs and switches of the input port -> what they mean."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import mido
+
+from jazzd.errors import JazzdError
 
 KNOBS = {"temperature": (0.2, 1.6), "density": (-1.0, 1.0), "harmony": (0.0, 1.0), "blend": (0.0, 1.0)}
 """What each knob's 0 and 127 stand for."""
@@ -40,11 +42,30 @@ class Silenced:
     reason: str
 
 
-class Controls:
-    """`numbers` maps the controls to their MIDI CC numbers."""
+@dataclass(frozen=True)
+class Lesson:
+    """A control that is to get the CC number that moves next, and what came of that."""
 
-    def __init__(self, numbers: Mapping[str, int]) -> None:
+    control: str
+    number: int | None = None
+    """None while it waits."""
+    refused: str = ""
+    """Why the last number that moved cannot be had."""
+
+
+class Controls:
+    """`numbers` maps the controls to their MIDI CC numbers; those in `reserved` are never learnt."""
+
+    def __init__(self, numbers: Mapping[str, int], reserved: Collection[int] = ()) -> None:
         self.numbers = dict(numbers)
+        self.lesson: Lesson | None = None
+        self._reserved = reserved
+
+    def learn(self, control: str) -> None:
+        """The next CC that moves is this control's from then on. Raises JazzdError for no such control."""
+        if control not in self.numbers:
+            raise JazzdError(f"there is no control {control!r}; there are {', '.join(self.numbers)}")
+        self.lesson = Lesson(control)
 
     def read(self, message: mido.Message) -> Turned | Picked | Programmed | Silenced | None:
         if message.type == "stop":
@@ -55,10 +76,22 @@ class Controls:
             return None
         if message.control in PANIC_CONTROLS:
             return Silenced(PANIC_CONTROLS[message.control])
+        if self.lesson and self.lesson.number is None:
+            self.lesson = self._learnt(self.lesson.control, message.control)
         for knob, number in self.numbers.items():
             if number == message.control:
                 return self._turned(knob, message.value)
         return None
+
+    def _learnt(self, control: str, number: int) -> Lesson:
+        if number in self._reserved:
+            return Lesson(control, refused=f"MIDI keeps CC {number} for itself; move another knob")
+        # Whoever has that number gets ours: every control keeps one of its own.
+        for other, taken in self.numbers.items():
+            if taken == number:
+                self.numbers[other] = self.numbers[control]
+        self.numbers[control] = number
+        return Lesson(control, number)
 
     def _turned(self, knob: str, value: int) -> Turned | Picked | None:
         if knob == "style":

@@ -10,12 +10,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import mido
 import structlog
 
-from jazzd.config import Settings, socket_path
+from jazzd.config import RESERVED_CONTROLS, Settings, socket_path
 from jazzd.engine.protocol import Sampling
 from jazzd.errors import JazzdError
 from jazzd.music.notes import Seconds
@@ -49,10 +50,16 @@ NOT_YET = (
 """Settings that this version reads and does not follow."""
 
 
-def run(settings: Settings, numerics: str | None = None, engine_command: Sequence[str] = ()) -> None:
+def run(
+    settings: Settings,
+    numerics: str | None = None,
+    engine_command: Sequence[str] = (),
+    file: Path | None = None,
+) -> None:
     """Plays until SIGTERM or Ctrl-C, and returns with every note off.
 
-    `engine_command` starts an engine, if it is not to be our own. Raises JazzdError if a part cannot start.
+    `engine_command` starts an engine, if it is not to be our own; `file` is where the settings came from.
+    Raises JazzdError if a part cannot start.
     """
     # The scheduler's thread must not wait 5 ms (Python's default) for the loop's thread to let it run, nor
     # for the garbage collector to look once more at all that was imported.
@@ -60,10 +67,11 @@ def run(settings: Settings, numerics: str | None = None, engine_command: Sequenc
     gc.collect()
     gc.freeze()
     with asyncio.Runner(loop_factory=_new_event_loop) as runner:
-        runner.run(_life(settings, list(engine_command) or _engine_command(settings, numerics)))
+        command = list(engine_command) or _engine_command(settings, numerics)
+        runner.run(_life(settings, command, file))
 
 
-async def _life(settings: Settings, engine_command: list[str]) -> None:
+async def _life(settings: Settings, engine_command: list[str], file: Path | None) -> None:
     clock, loop, log = MonotonicClock(), asyncio.get_running_loop(), structlog.get_logger()
     midi, path = settings.midi, socket_path()
 
@@ -109,7 +117,7 @@ async def _life(settings: Settings, engine_command: list[str]) -> None:
         scheduler.start()
 
         report = partial(status, settings, engine, session, scheduler, ports, tcp)
-        await stack.enter_async_context(control.listening(path, partial(_answer, report, session)))
+        await stack.enter_async_context(control.listening(path, partial(_answer, report, session, file)))
         _warn(settings, ports, tcp)
         log.info("started", **report()["midi"])
 
@@ -125,7 +133,7 @@ def _session(settings: Settings, engine: Supervisor, scheduler: Scheduler, clock
         engine,
         scheduler,
         clock,
-        Controls(settings.control.model_dump()),
+        Controls(settings.control.model_dump(), RESERVED_CONTROLS),
         Sampling(temperature=solo.temperature, top_p=solo.top_p, low=solo.low, high=solo.high),
         settings.tempo.bpm,
         solo.channel - 1,
@@ -143,7 +151,7 @@ def _callbacks(pulse: Pulse, session: Session) -> Callbacks:
 
 
 def _answer(
-    report: Callable[[], dict[str, Any]], session: Session, request: dict[str, Any]
+    report: Callable[[], dict[str, Any]], session: Session, file: Path | None, request: dict[str, Any]
 ) -> dict[str, Any]:
     match request.get("do"):
         case "status":
@@ -158,8 +166,22 @@ def _answer(
             for knob, value in _numbers(request.get("knobs")).items():
                 _check_knob(knob, value)
                 session.turn(knob, value)
+        case "learn":
+            session.controls.learn(str(request.get("control")))
+        case "learnt":
+            lesson, numbers = session.controls.lesson, session.controls.numbers
+            return {
+                "number": lesson and lesson.number,
+                "refused": lesson and lesson.refused,
+                "numbers": numbers,
+                "file": file and str(file),
+            }
+        case "unlearn":
+            session.controls.lesson = None
         case other:
-            raise JazzdError(f"the daemon cannot do {other!r}; it can do status, panic, styles, use and set")
+            raise JazzdError(
+                f"the daemon cannot do {other!r}; it can do status, panic, styles, use, set, learn and learnt"
+            )
     return {}
 
 

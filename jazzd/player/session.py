@@ -75,7 +75,7 @@ class Session:
         self._engine = engine
         self._scheduler = scheduler
         self._clock = clock
-        self._controls = controls
+        self.controls = controls
         self._ending_s = min(ENDING_S, beats_to_seconds(ENDING_BEATS, bpm))
         self._channel = channel
         self._seed = seed or random.Random()
@@ -96,7 +96,7 @@ class Session:
 
     def on_message(self, message: mido.Message, at: Seconds) -> None:
         """A message reached the input port at `at`."""
-        match self._controls.read(message):
+        match self.controls.read(message):
             case Silenced(reason):
                 if self._wanted or self._phrase or not self._scheduler.idle:
                     self.silence(reason)

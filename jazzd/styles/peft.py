@@ -9,7 +9,7 @@ from typing import Annotated, Literal, TypeVar
 import numpy as np
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from jazzd.errors import StyleError
+from jazzd.errors import ModelError, StyleError
 from jazzd.moonbeam import storage
 from jazzd.moonbeam.targets import Place, module
 from jazzd.styles import container, style
@@ -168,7 +168,10 @@ def _alpha(found: Mapping[Place, Halves], scales: Mapping[Place, float], rank: i
 
 def _check_frozen(file: Container, name: str, base: BaseFacts) -> None:
     """PEFT copies the weights of an adapted head into its file: they must be the base's."""
-    ours = base.tensors().get(name.removeprefix(PREFIX).replace(".base_layer.", "."))
+    try:
+        ours = base.tensors().get(name.removeprefix(PREFIX).replace(".base_layer.", "."))
+    except (ModelError, OSError) as error:
+        raise StyleError(f"{file.path}: {shown(name)} cannot be compared with the base's ({error})") from None
     if ours is None:
         raise StyleError(
             f"{file.path}: {shown(name)} is more than a style can hold; train the adapter without it"

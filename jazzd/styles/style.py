@@ -99,9 +99,9 @@ def names(place: Place) -> tuple[str, str]:
 
 
 def tensors(style: Style) -> dict[str, np.ndarray]:
-    """The factors as a file holds them: PEFT's names, transposed, alpha/rank left out.
+    """The factors as a file holds them: PEFT's names, transposed, without alpha/rank.
 
-    As bfloat16 where that loses nothing, which is so for what was read from such a file.
+    In bfloat16 where that loses nothing.
     """
     found = {}
     for place, (down, up) in style.adapter.factors.items():

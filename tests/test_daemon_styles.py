@@ -1,0 +1,140 @@
+"""Styles while the real daemon plays through JACK: files that come and go, knobs, names, a lesson."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import mido
+import pytest
+import tiny
+from jack import JackClient
+from stage import lift, strike
+
+from jazzd.moonbeam import weights
+from jazzd.rehearsal import Daemon, daemon
+
+INPUT, OUTPUT = "loopMIDI Port 1", "loopMIDI Port 2"
+DM7 = (50, 53, 57, 60)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "styles").mkdir()
+    return tmp_path / "styles"
+
+
+@pytest.fixture
+def playing(jack_server: object, tiny_base: Path, folder: Path) -> Iterator[Daemon]:
+    options = ["--base", str(tiny_base), "--styles", str(folder)]
+    with daemon(options, {"JAZZD_MIDI__BACKEND": "jack"}) as started:
+        started.wait_until_ready()
+        yield started
+        started.stop()
+
+
+@pytest.fixture
+def musician(playing: Daemon) -> Iterator[JackClient]:
+    with JackClient(INPUT, OUTPUT) as client:
+        yield client
+
+
+def wait_for(playing: Daemon, condition: Callable[[dict[str, Any]], bool], timeout_s: float = 10) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition(playing.status() | {"styles": playing.styles()}):
+        assert time.monotonic() < deadline, playing.status() | {"styles": playing.styles()}
+        time.sleep(0.02)
+
+
+def knob(number: int, value: int) -> mido.Message:
+    return mido.Message("control_change", control=number, value=value)
+
+
+def jazzd(playing: Daemon, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "jazzd", *words],
+        env=os.environ | {"JAZZD_SOCKET": str(playing.socket)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_files_come_and_go_while_the_music_goes_on(
+    playing: Daemon, musician: JackClient, folder: Path, tiny_base: Path
+) -> None:
+    base = weights.identify(tiny_base)[1]
+    musician.play(*strike(*DM7))
+    musician.wait_for(lambda heard: len(heard) > 4)
+    cool, hot = folder / "cool.safetensors", folder / "hot.safetensors"
+    tiny.write_style(cool, 1, base=base, program=5, temperature=0.4)
+    (folder / "noise.safetensors").write_bytes(b"no style at all" * 9)
+    tiny.write_style(hot, 2, base=base)
+    known = {"cool": "ready", "hot": "ready", "noise": "rejected"}
+    wait_for(playing, lambda status: status["styles"] == known)
+
+    musician.play(knob(20, 127))
+    wait_for(playing, lambda status: (status["style"], status["mix"]) == ("hot", {"hot": 1.0}))
+    musician.play(mido.Message("program_change", program=5))
+    wait_for(playing, lambda status: (status["style"], status["temperature"]) == ("cool", 0.4))
+    musician.play(knob(24, 127))
+    wait_for(playing, lambda status: status["mix"] == {"hot": 1.0})
+    musician.play(knob(24, 0))
+    wait_for(playing, lambda status: status["mix"] == {"cool": 1.0})
+
+    held = cool.read_bytes()
+    cool.unlink()
+    wait_for(playing, lambda status: (status["style"], status["mix"]) == ("", {}))
+    (folder / ".half").write_bytes(held)
+    (folder / ".half").rename(cool)
+    wait_for(playing, lambda status: (status["style"], status["mix"]) == ("cool", {"cool": 1.0}))
+
+    heard = len(musician.heard)
+    musician.wait_for(lambda messages: len(messages) > heard + 6)
+    musician.play(*lift(*DM7))
+    musician.wait_for(lambda _: not musician.sounding)
+    notes = playing.status()["notes"]
+    assert (notes["dropped"], playing.status()["engine"]["restarts"]) == (0, 0)
+
+
+def test_a_shell_does_what_the_knobs_do(playing: Daemon, folder: Path, tiny_base: Path) -> None:
+    for name in ("cool", "hot"):
+        tiny.write_style(folder / f"{name}.safetensors", len(name), base=weights.identify(tiny_base)[1])
+    wait_for(playing, lambda status: status["styles"] == {"cool": "ready", "hot": "ready"})
+    assert jazzd(playing, "styles", "use", "cool:0.7,hot:0.3").returncode == 0
+    assert playing.status()["mix"] == {"cool": 0.7, "hot": 0.3}
+    assert jazzd(playing, "set", "temperature", "1.25").returncode == 0
+    assert playing.status()["temperature"] == 1.25
+    assert jazzd(playing, "set", "style", "hot").returncode == 0
+    assert playing.status()["style"] == "hot"
+    for words, code in (
+        (("styles", "use", "nobody"), 1),
+        (("set", "volume", "1"), 1),
+        (("set", "blend", "x"), 2),
+    ):
+        refused = jazzd(playing, *map(str, words))
+        assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (code, "", 1), words
+
+
+def test_a_control_learns_a_knob_and_keeps_it(playing: Daemon, musician: JackClient) -> None:
+    file = playing.socket.with_name("daemon.toml")
+    file.write_text("# as it was\n")
+    learning = subprocess.Popen(
+        [sys.executable, "-m", "jazzd", "learn", "temperature"],
+        env=os.environ | {"JAZZD_SOCKET": str(playing.socket)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert learning.stdout
+    assert "move the knob" in learning.stdout.readline()
+    musician.play(knob(64, 127), knob(77, 127))
+    rest = learning.communicate(timeout=30)[0]
+    assert learning.returncode == 0
+    assert "CC 77" in rest
+    assert file.read_text() == "# as it was\n\n[control]\ntemperature = 77\n"
+    musician.play(knob(21, 0))
+    musician.play(knob(77, 0))
+    wait_for(playing, lambda status: status["temperature"] == 0.2)
