@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ import tiny
 from jazzd.engine import protocol
 from jazzd.engine.protocol import Advance, Begin, Failed, Hello, Key, Note, Ping, Pong, Ready, Revise, Styles
 from jazzd.engine.server import Loaded, Loader, serve
+from jazzd.engine.timeline import Timeline
 from jazzd.errors import EngineError, JazzdError, ModelError
 from jazzd.moonbeam.decode import Controls, State
 
@@ -432,3 +433,50 @@ async def test_a_file_that_is_no_style_is_told_with_the_reason(listen: str, tmp_
         "alien": ("incompatible", True),
         "noise": ("rejected", True),
     }
+
+
+async def test_the_first_note_after_a_switch_is_drawn_under_the_new_weights(
+    listen: str, tmp_path: Path
+) -> None:
+    """It is the note that a timeline of our own makes, whose decoder was given the new mix there."""
+    for seed in (1, 2):
+        tiny.write_style(tmp_path / f"style{seed}.safetensors", seed)
+    mixes = [(("style1", 1.0),), (("style2", 1.0),), (("style1", 0.5), ("style2", 0.5)), ()] * 3
+    async with engine(listen, lambda: tiny.loaded(tmp_path)) as served:
+        player = await served.welcome()
+        player.say(Begin(seed=1), START)
+        first = await player.hear()
+        assert isinstance(first, Note)
+        switched = [first]
+        for number, mix in enumerate(mixes, 1):
+            floor = switched[-1].onset + 40
+            player.say(Revise(epoch=1 + number, now=0, keep=number - 1, floor=floor, answer=True, mix=mix))
+            while (note := await player.hear()) and not (isinstance(note, Note) and note.epoch == 1 + number):
+                pass
+            switched.append(note)
+
+    with played_by_hand(tmp_path) as (timeline, wear):
+        timeline.revise(-1, KEYS)
+        expected = [timeline.next_note(START.sampling, START.floor, True, 1)]
+        for number, mix in enumerate(mixes, 1):
+            wear(mix)
+            timeline.revise(number - 1, ())
+            expected.append(timeline.next_note(START.sampling, expected[-1].onset + 40, True, 1 + number))
+    assert switched == expected
+
+
+@contextlib.contextmanager
+def played_by_hand(folder: Path) -> Iterator[tuple[Timeline, Callable[[protocol.Mix], None]]]:
+    """A timeline with seed 1, and what changes its style."""
+    _, decoder, wardrobe = tiny.loaded(folder)
+    wardrobe.registry.rescan()
+    timeline = Timeline(decoder, 1)
+
+    def wear(mix: protocol.Mix) -> None:
+        decoder.mix = wardrobe.mix(dict(mix))
+        timeline.refresh()
+
+    try:
+        yield timeline, wear
+    finally:
+        decoder.mix = None

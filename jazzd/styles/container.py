@@ -68,8 +68,9 @@ class Container:
         if len(raw) != entry.size:
             raise StyleError(f"{self.path}: it became shorter while it was read; copy it again")
         with np.errstate(all="ignore"):
-            values = np.frombuffer(raw, entry.dtype).reshape(entry.shape).astype(np.float32)
-            if not np.abs(values).max(initial=0) <= LARGEST:  # no comparison with NaN is true
+            values = np.frombuffer(raw, entry.dtype).reshape(entry.shape).astype(np.float32, copy=False)
+            # No comparison with NaN is true.
+            if not (-LARGEST <= values.min(initial=0) and values.max(initial=0) <= LARGEST):
                 raise StyleError(
                     f"{self.path}: {shown(name)} holds numbers that are infinite or far too large"
                 )

@@ -158,13 +158,12 @@ def load(file: Container, found: Mapping[Place, Halves], scales: Mapping[Place, 
     factors = {}
     for place, halves in found.items():
         up = file.read(halves.up).T * np.float32(scales[place])
-        if np.abs(up).max() > container.LARGEST:
+        if max(up.max(), -up.min()) > container.LARGEST:
             raise StyleError(f"{file.path}: {shown(halves.up)} times alpha/rank is far too large")
-        more = rank - halves.rank
-        factors[place] = (
-            np.pad(file.read(halves.down).T, ((0, 0), (0, more))),
-            np.pad(up, ((0, more), (0, 0))),
-        )
+        down = file.read(halves.down).T
+        if more := rank - halves.rank:
+            down, up = np.pad(down, ((0, 0), (0, more))), np.pad(up, ((0, more), (0, 0)))
+        factors[place] = down, up
     return Adapter(rank, factors)
 
 
