@@ -12,22 +12,24 @@ ROOT = Path(__file__).parent.parent
 
 MAY_IMPORT = {
     "errors": (),
+    "arrays": (),
     "music": ("errors",),
     "config": ("errors", "music"),
     "log": ("errors", "music"),
     "service": ("errors", "music"),
     "engine.protocol": ("errors", "music"),
-    "moonbeam": ("errors", "music"),
+    "moonbeam": ("errors", "arrays", "music"),
     "styles": ("errors", "arrays", "moonbeam.targets", "moonbeam.config", "moonbeam.storage"),
     "styles.wardrobe": ("errors", "moonbeam", "styles"),
     "player": ("errors", "music", "config", "log", "engine.protocol"),
     "render": ("errors", "music"),
-    "engine": ("errors", "music", "log", "moonbeam", "styles"),
+    "engine": ("errors", "arrays", "music", "log", "moonbeam", "styles"),
     "teach": ("errors", "music", "moonbeam", "styles"),
     "solo": ("errors", "music", "moonbeam", "styles", "engine"),
     "rehearsal": ("errors", "player"),
     "demo": ("errors", "music", "config", "player", "render", "rehearsal"),
     "bench": ("errors", "music", "moonbeam", "engine", "player", "rehearsal"),
+    "bench.styles": ("errors", "moonbeam", "styles", "bench", "rehearsal"),
     "cli": ("",),
     "__init__": ("music", "solo"),
     "__main__": ("cli",),
@@ -39,6 +41,7 @@ ONLY_IN = {
     "flax": ("moonbeam", "engine", "teach", "solo", "bench"),
     "rtmidi": ("player",),
     "watchdog": ("styles",),
+    "huggingface_hub": ("moonbeam",),
 }
 """Packages that stay in their corner."""
 

@@ -239,7 +239,7 @@ def learn(
         str, typer.Argument(metavar="CONTROL", help="style, temperature, density, harmony, blend or mode.")
     ],
 ) -> None:
-    """Give a control of the running daemon the next knob that moves, and write that to daemon.toml."""
+    """Give a control the next knob that moves, for good."""
     from jazzd.config import remember_controls
     from jazzd.player import control as daemon
 

@@ -188,10 +188,10 @@ class Worker:
     def _change(self, news: News) -> None:
         """The files of styles have changed."""
         names = self._wardrobe.take(news)
-        for record in news.changes.changed:
+        for record in news.records:
             log.info("style_changed", style=record.name, status=record.status, reason=record.reason)
-        for name in news.changes.gone:
-            log.info("style_gone", style=name)
+        for name in news.lost:
+            log.info("style_lost", style=name)
         if names & dict(self._worn).keys():
             self._wear(self._worn)
 
@@ -207,11 +207,12 @@ class Worker:
             self._timeline.refresh()
 
     def _styles(self) -> protocol.Styles:
+        playable = self._wardrobe.playable
         return protocol.Styles(
             styles=tuple(
                 protocol.Style(
                     name=record.name,
-                    status=record.status,
+                    status="ready" if record.name in playable else record.status,
                     reason=record.reason,
                     program=record.program,
                     settings=protocol.StyleSettings.model_validate(record.settings),

@@ -70,7 +70,7 @@ class Container:
         with np.errstate(all="ignore"):
             values = np.frombuffer(raw, entry.dtype).reshape(entry.shape).astype(np.float32, copy=False)
             # No comparison with NaN is true.
-            if not (-LARGEST <= values.min(initial=0) and values.max(initial=0) <= LARGEST):
+            if not (values.min(initial=0) >= -LARGEST and values.max(initial=0) <= LARGEST):
                 raise StyleError(
                     f"{self.path}: {shown(name)} holds numbers that are infinite or far too large"
                 )
