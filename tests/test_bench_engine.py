@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import ml_dtypes
 import pytest
 import tiny
 
 from jazzd.bench import engine
-from jazzd.moonbeam import weights
+from jazzd.moonbeam import halves, weights
 from jazzd.moonbeam.decode import BUCKETS
 
 
@@ -33,14 +34,24 @@ def test_every_figure_is_there_and_possible(tmp_path: Path) -> None:
     assert figures["n"] == tiny.CONFIG.window + 5
 
 
-def test_a_note_reads_the_trunk_once_and_the_note_decoder_six_times() -> None:
-    c = tiny.CONFIG
+def test_a_note_reads_the_trunk_and_the_heads_once_and_the_note_decoder_six_times() -> None:
+    c, d = tiny.CONFIG, tiny.CONFIG.gru_hidden
     field = c.embedding * c.embedding + 2 * c.embedding
     supplement = c.hidden * c.hidden + c.hidden // 2 + c.hidden
     attention = 2 * c.hidden**2 + 2 * c.hidden * c.kv_heads * c.head
     block = attention + 3 * c.hidden * c.intermediate + 2 * c.hidden
-    trunk = 5 * field + supplement + c.layers * block + c.hidden + c.hidden * c.gru_hidden
-    gru = c.gru_layers * (6 * c.gru_hidden**2 + 6 * c.gru_hidden)
-    spelling = gru + c.gru_hidden**2 + c.gru_hidden
-    heads = c.gru_hidden * c.vocabulary.size
-    assert engine.note_bytes(tiny.model()) == 4 * (trunk + 6 * spelling + heads)
+    trunk = 5 * field + supplement + c.layers * block + c.hidden + c.hidden * d
+    gru = (2 * c.gru_layers - 1) * (3 * d**2 + 3 * d)  # the first input projection is a table
+    heads = d * c.vocabulary.size
+    assert engine.note_bytes(tiny.model()) == 4 * (trunk + 6 * gru + heads)
+
+
+@pytest.mark.skipif(not halves.available(), reason="no C++ compiler here")
+def test_kernels_in_bfloat16_are_half_the_bytes() -> None:
+    stored = {name: t.astype(ml_dtypes.bfloat16) for name, t in weights.to_tensors(tiny.model()).items()}
+    model = weights.from_tensors(tiny.CONFIG, stored, "tiny", playing=True)
+    c, d = tiny.CONFIG, tiny.CONFIG.gru_hidden
+    attention = 2 * c.hidden**2 + 2 * c.hidden * c.kv_heads * c.head
+    block = attention + 3 * c.hidden * c.intermediate
+    kernels = c.layers * block + c.hidden * d + 6 * (2 * c.gru_layers - 1) * 3 * d**2
+    assert engine.note_bytes(model) == engine.note_bytes(tiny.model()) - 2 * kernels

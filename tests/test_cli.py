@@ -62,7 +62,6 @@ def test_wrong_usage_is_exit_code_2(jazzd: Run, words: list[str]) -> None:
         ["evaluate"],
         ["evaluate", "midi", "--rows", "rows.npz", "-o", "out.npz"],
         ["evaluate", "--rows", "rows.npz"],
-        ["finetune", "midi", "--name", "mine"],
     ],
 )
 def test_what_makes_no_sense_is_one_sentence_and_exit_code_2(jazzd: Run, words: list[str]) -> None:
@@ -230,6 +229,13 @@ def test_what_is_no_number_is_refused(jazzd: Run, value: str) -> None:
     code, out, err = jazzd("solo", "Dm7", "-o", "out.mid", "--tempo", value)
     assert (code, out) == (2, "")
     assert f"'--tempo': {value} is not a number from 30 to 300." in err
+
+
+def test_a_daemon_without_its_base_does_not_start(jazzd: Run) -> None:
+    code, out, err = jazzd("run", "--base", "nowhere")
+    assert (code, out) == (1, "")
+    assert one_sentence(err)
+    assert "nowhere" in err
 
 
 def test_no_first_line_of_help_is_cut(jazzd: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,7 @@ def test_a_solo_that_breaks_a_promise_is_refused(solo: list[Note5D], sentence: s
 
 
 def test_the_whole_chain_plays(tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    demo.run(tmp_path, 4.0, ["--base", str(tiny_base)], as_json=True)
+    demo.run(tmp_path, 4.0, ["--base", str(tiny_base)], {}, as_json=True)
     told = json.loads(capsys.readouterr().out)
     assert told["chord_to_note_ms"]["n"] == 3
     assert 4 < told["seconds"] < 10

@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "rehearsal": ("errors", "player"),
     "demo": ("errors", "music", "config", "player", "render", "rehearsal"),
     "bench": ("errors", "music", "moonbeam", "engine", "player", "rehearsal"),
+    "bench.switch": ("errors", "arrays", "moonbeam", "styles", "teach", "bench"),
     "bench.styles": ("errors", "moonbeam", "styles", "bench", "rehearsal"),
     "cli": ("",),
     "__init__": ("music", "solo"),

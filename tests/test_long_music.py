@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tiny
 from flax import nnx
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jazzd.engine.protocol import Advance, Begin, Key, Message, Note, Revise, Sampling
@@ -28,10 +28,10 @@ from jazzd.moonbeam.tokens import DURATION, INSTRUMENT, OCTAVE, ONSET, PITCH_CLA
 
 SAMPLING = Sampling(temperature=1.0, top_p=0.95, density=0.6)
 CHORDS = ((50, 57, 60, 65), (43, 59, 62, 65), (48, 55, 59, 64), (45, 55, 60, 64))
-BAR = 200
+BAR = 400
 NOTES, CAPACITY, AROUND = 10_000, 512, 64
 """Notes of the long session, rows of its window, and how many notes before and after a turn are compared."""
-CHANCE = 0.001
+CHANCE = 0.0001
 """What happens less often than this is no accident."""
 
 Heard = tuple[int, int, int]
@@ -207,7 +207,7 @@ def likelihood(before: np.ndarray, after: np.ndarray) -> float:
     the other way round, each pair for itself. So notes that hang together within a stretch do no harm.
     """
     difference, sums = before - after, (before + after).sum(axis=0)
-    swaps = np.random.default_rng(0).choice([-1, 1], (20_000, len(difference)))
+    swaps = np.random.default_rng(0).choice([-1.0, 1.0], (100_000, len(difference)))
 
     def distance(signs: np.ndarray) -> np.ndarray:
         return ((signs @ difference) ** 2 / np.maximum(sums, 1)).sum(axis=-1)
@@ -236,22 +236,22 @@ def unchanged(values: np.ndarray) -> np.ndarray:
 
 
 def test_rests_and_harmony_are_alike_before_and_after_a_turn(session: Session) -> None:
-    """Windows that begin from nothing, lose the chords, misplace them in time or repeat their dice are not:
+    """Both would fail if windows began from nothing, or remembered everything a tenth slower: that was tried.
 
-    each was tried, and found with a likelihood below 0.001 (rests) or 0.01 (harmony, where it is touched).
+    Other seeds gave likelihoods from 0.003 to 0.9.
     """
     assert around(session.rests, session.turns, rest_edges(session.rests), unchanged) > CHANCE
     assert around(session.degrees, session.turns, np.arange(13), unchanged) > CHANCE
 
 
 def test_a_small_difference_would_be_found(session: Session) -> None:
-    """Rests a tenth longer, or one note in ten a semitone higher."""
+    """Rests a tenth longer, or one note in five a semitone higher."""
 
     def slower(rests: np.ndarray) -> np.ndarray:
         return rests * 1.1
 
     def sharper(degrees: np.ndarray) -> np.ndarray:
-        return np.where(np.arange(len(degrees)) % 10, degrees, (degrees + 1) % 12)
+        return np.where(np.arange(len(degrees)) % 5, degrees, (degrees + 1) % 12)
 
     assert around(session.rests, session.turns, rest_edges(session.rests), slower) < CHANCE
     assert around(session.degrees, session.turns, np.arange(13), sharper) < CHANCE
@@ -281,6 +281,8 @@ class Rehearsal:
 
     def revise(self, back: int, ahead: int, count: int) -> None:
         """Take notes back, and strike keys so many ticks after the last event that stays."""
+        if ahead < 0:  # keys may come before what the timeline has forgotten: let a note tell what that is
+            self.play(1, 0, 0)
         numbers = [event.number for event in self._events if event.number >= 0]
         keep = [-1, *numbers][max(0, len(numbers) - back)]
         stays = [event for event in self._events if event.number <= keep]
@@ -321,23 +323,37 @@ class Rehearsal:
         first = int(read[0, ONSET]) if len(read) else 0
         assert 0 <= first <= LONGEST_REST  # after a silence, the window begins before its first note
         assert heard(state) == [(e.onset - begin + first, e.program, e.pitch) for e in self._events]
+        assert np.diff(read[:, ONSET]).max(initial=0) <= tiny.CONFIG.vocabulary.longest
         if lost:
             silence = begin - lost[-1].onset > tiny.CONFIG.vocabulary.longest - LONGEST_REST
             assert silence or len(read) + self._taken_back >= self._enough
         self._taken_back = 0
-        if state.length < self._length or state.length % 8 == 0:
+        if state.length < self._length or state.length % 16 == 0:
             assert_same_memory(state, fresh(self._decoder, state))
         self._length = int(state.length)
 
 
 @settings(max_examples=25)
-@given(st.lists(OPERATIONS, max_size=12))
+@given(st.lists(OPERATIONS, max_size=10))
+@example([("revise", 0, 0, 4), ("play", 10, 0, 0), ("revise", 0, 10_000, 4)])  # a long silence
+@example([("revise", 0, 0, 4), ("play", 20, 0, 1), ("revise", 0, 5, 128)])  # more keys than fit
+@example([("play", 70, 0, 0), ("refresh",), ("prepare", 3), ("revise", 45, 5, 1), ("play", 9, 0, 1)])
 def test_the_memory_is_always_that_of_the_latest_events(
     operations: list[tuple[str, *tuple[int, ...]]],
 ) -> None:
     rehearsal = Rehearsal()
     for name, *numbers in [*operations, ("play", 3, 0, 0)]:
         getattr(rehearsal, name)(*numbers)
+
+
+@pytest.mark.parametrize("stay", [46, 47, 48, 49, 52])
+def test_what_is_taken_back_is_taken_out_of_the_next_window_too(stay: int) -> None:
+    """Also the event with which that was to begin: place 47."""
+    rehearsal = Rehearsal()
+    rehearsal.revise(0, 0, 4)
+    rehearsal.play(60, 0, 1)
+    rehearsal.revise(4 + 60 - stay, 5, 3)
+    rehearsal.play(100, 0, 1)
 
 
 @pytest.mark.parametrize("at_a_time", [1, 100])
@@ -431,11 +447,12 @@ class Band:
 
 @pytest.fixture
 def band() -> Iterator[Band]:
-    decoder = Watched(tiny.decoder())
-    worker = Worker(lambda: (tiny.base(), decoder))
+    base, decoder, wardrobe = tiny.loaded()
+    watched = Watched(decoder)
+    worker = Worker(lambda: (base, watched, wardrobe))
     thread = threading.Thread(target=worker.run)
     thread.start()
-    yield Band(decoder, worker, queue.SimpleQueue(), lambda message: None)
+    yield Band(watched, worker, queue.SimpleQueue(), lambda message: None)
     worker.end()
     thread.join(60)
     assert not thread.is_alive()

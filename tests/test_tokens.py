@@ -41,9 +41,7 @@ def test_rows_labels_and_inverse_equal_the_reference(name: str, tmp_path: Path) 
             MEDIUM.labels(framed)
     midi.decode(rows).save(tmp_path / "out.mid")
     assert (tmp_path / "out.mid").read_bytes() == (GOLDEN / f"{name}.inverse.mid").read_bytes()
-    np.testing.assert_array_equal(
-        midi.encode(mido.MidiFile(tmp_path / "out.mid")), golden["rows_of_inverse"]
-    )
+    np.testing.assert_array_equal(midi.encode(mido.MidiFile(tmp_path / "out.mid")), golden["rows_of_inverse"])
 
 
 @pytest.mark.parametrize("name", NAMES)

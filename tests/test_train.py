@@ -1,7 +1,11 @@
-"""Training a base: it learns, it minimizes the likelihood, and a killed run goes on as if it had not been."""
+"""Training a base: it learns, it minimizes the likelihood, a stopped run goes on as if it had not been."""
 
+import errno
 import itertools
 import json
+import os
+import shutil
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,17 +16,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from flax import nnx
 from reference import golden, model
 from rich.console import Console
 
-from jazzd.errors import MidiError
+from jazzd.errors import MidiError, ModelError
 from jazzd.moonbeam import decode, weights
 from jazzd.moonbeam.model import causal_mask, token_nll
-from jazzd.teach import train
+from jazzd.teach import full, loss
 from jazzd.teach.corpus import VALIDATION_SHARE, Piece
 from jazzd.teach.dataset import Batch, Dataset
+from jazzd.teach.full import train_base, whole
+from jazzd.teach.history import History
+from jazzd.teach.loss import field_nll
 from jazzd.teach.recipe import Recipe
-from jazzd.teach.train import History, Trainer, field_nll, train_base
+from jazzd.teach.train import StoppedError, Trainer
 
 RECIPE = Recipe(
     steps=12,
@@ -70,7 +78,12 @@ class Run:
         return [{k: v for k, v in json.loads(line).items() if k != "time"} for line in lines]
 
     def weights(self) -> dict[str, np.ndarray]:
-        return weights.to_tensors(self.trainer.model())
+        return model_weights(self.trainer)
+
+
+def model_weights(trainer: Trainer) -> dict[str, np.ndarray]:
+    graph, _ = whole(tiny.CONFIG, RECIPE)
+    return weights.to_tensors(nnx.merge(graph, trainer.weights))
 
 
 def trained(midi: Path, folder: Path, recipe: Recipe = RECIPE, resume: bool = False) -> Run:
@@ -85,7 +98,7 @@ def trained(midi: Path, folder: Path, recipe: Recipe = RECIPE, resume: bool = Fa
 
     # optax mixes dtypes.
     with pytest.MonkeyPatch.context() as patch, jax.numpy_dtype_promotion("standard"):
-        patch.setattr(train, "Trainer", Watched)
+        patch.setattr(full, "Trainer", Watched)
         best = train_base(midi, folder, tiny.CONFIG, recipe, CONSOLE, resume)
     return Run(folder, best, trainers[0])
 
@@ -115,11 +128,13 @@ def test_the_best_is_a_base_and_the_folder_tells_how_it_came_about(uninterrupted
 
 
 def test_another_seed_learns_something_else(midi: Path, uninterrupted: Run) -> None:
-    first, other = (Trainer(tiny.CONFIG, replace(RECIPE, seed=seed)) for seed in (0, 1))
-    a, b = (weights.to_tensors(trainer.model())["model.norm.weight"] for trainer in (first, other))
-    np.testing.assert_array_equal(a, b)
-    a, b = (weights.to_tensors(trainer.model())["lm_head.weight"] for trainer in (first, other))
-    assert (a != b).any()
+    with jax.numpy_dtype_promotion("standard"):
+        first, other = (
+            model_weights(Trainer(whole(tiny.CONFIG, replace(RECIPE, seed=seed))[1], 2, seed))
+            for seed in (0, 1)
+        )
+    np.testing.assert_array_equal(first["model.norm.weight"], other["model.norm.weight"])
+    assert (first["lm_head.weight"] != other["lm_head.weight"]).any()
 
 
 def test_a_run_killed_twice_goes_on_as_if_it_had_not_been(
@@ -144,6 +159,55 @@ def test_a_run_killed_twice_goes_on_as_if_it_had_not_been(
     resumed = trained(midi, tmp_path / "run", resume=True)
     for again, entry in zip(resumed.history(), uninterrupted.history(), strict=True):
         assert again == pytest.approx(entry)
+    same(resumed, uninterrupted)
+
+
+def test_a_run_that_is_asked_to_stop_goes_on_from_that_very_step(
+    midi: Path, tmp_path: Path, uninterrupted: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw, before = Dataset.batch, signal.getsignal(signal.SIGINT)
+
+    def batch(self: Dataset, size: int, seed: int, step: int) -> Batch:
+        if (seed, step) == (RECIPE.seed, 6):
+            signal.raise_signal(signal.SIGINT)
+        return draw(self, size, seed, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Dataset, "batch", batch)
+        with pytest.raises(StoppedError, match="stopped after step 7 of 12; go on with --resume"):
+            trained(midi, tmp_path / "run")
+    assert signal.getsignal(signal.SIGINT) == before
+    resumed = trained(midi, tmp_path / "run", resume=True)
+    assert [entry["step"] for entry in resumed.history()] == [4, 8, 12]
+    same(resumed, uninterrupted)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(
+    midi: Path, tmp_path: Path, uninterrupted: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it is full when the figures are written, once when the checkpoint is."""
+    usage = shutil.disk_usage(tmp_path)
+    write_text = Path.write_text
+
+    def write(path: Path, text: str) -> int:
+        if path.name == "history.partial" and '"step": 8' in text:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write_text(path, text)
+
+    for place, name, full_disk in (
+        (Path, "write_text", write),
+        (shutil, "disk_usage", lambda path: usage._replace(free=1000)),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, full_disk)
+            with pytest.raises(ModelError, match=r"No space left on device.*--resume"):
+                trained(midi, tmp_path / "run", resume=True)
+        assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["4"]
+    same(trained(midi, tmp_path / "run", resume=True), uninterrupted)
+
+
+def same(resumed: Run, uninterrupted: Run) -> None:
+    """Whether both came to the same end."""
     assert resumed.best["step"] == uninterrupted.best["step"]
     for name, tensor in resumed.weights().items():
         np.testing.assert_allclose(tensor, uninterrupted.weights()[name], rtol=0, atol=1e-6)
@@ -196,16 +260,29 @@ def test_the_best_is_that_of_the_lowest_validation(tmp_path: Path) -> None:
     history = History.load(tmp_path)
     figures = [(9.0, 9.0), (8.0, 9.0), (7.0, 11.0), (8.4, 8.4)]
     added = [
-        history.add({"step": n, "train": 0.0, "chords": c, "plain": p}) for n, (c, p) in enumerate(figures)
+        history.add({"step": n, "train": 0.0, "chords": c, "plain": p}) for n, (c, p) in enumerate(figures, 1)
     ]
     assert added == [True, True, False, True]
-    assert History.load(tmp_path).best["step"] == 3
-    history.cut(1)
-    assert history.best["step"] == 1
+    assert History.load(tmp_path).best["step"] == 4
+    history.cut(2)
+    assert history.best["step"] == 2
+
+
+@pytest.mark.parametrize(
+    ("figures", "stale"), [([5, 4, 3], False), ([3, 4], False), ([3, 4, 5], True), ([3, 4, 5, 2], False)]
+)
+@pytest.mark.parametrize("before", [[], [1.0]])
+def test_a_run_ends_when_nothing_becomes_better(
+    figures: list[float], stale: bool, before: list[float], tmp_path: Path
+) -> None:
+    """What was before the training is no better one."""
+    entries = [{"step": 0, "held_out": nats} for nats in before]
+    entries += [{"step": n, "held_out": nats} for n, nats in enumerate(figures, 1)]
+    assert History(tmp_path / "history.jsonl", entries).stale(patience=2) == stale
 
 
 def test_the_loss_is_the_likelihood_over_the_whole_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "LEAK_STRIDE", 1)
+    monkeypatch.setattr(loss, "LEAK_STRIDE", 1)
     expected, total, notes = _both_losses()
     assert notes == 60
     assert total == pytest.approx(expected, rel=1e-5)

@@ -1,11 +1,12 @@
 """The commands that train and measure models."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from jazzd.cli.options import (
+    FOLDER,
     BaseOption,
     DeviceOption,
     DtypeOption,
@@ -19,12 +20,21 @@ from jazzd.cli.options import (
     show,
     within,
 )
-from jazzd.errors import ConfigError
-from jazzd.teach.recipe import Recipe
+from jazzd.errors import ConfigError, StyleError
+from jazzd.teach.recipe import Recipe, StyleRecipe, chosen, resumed
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 app = typer.Typer()
 bench_app = typer.Typer(help="Measure, and say on what.", no_args_is_help=True)
 app.add_typer(bench_app, name="bench")
+BASE, STYLE = Recipe(), StyleRecipe()
+
+
+def _default(value: object, words: str = "") -> str:
+    """Help for an option that is None unless it is given."""
+    return f"{words} [default: {value}]".strip()
 
 
 @app.command()
@@ -84,44 +94,146 @@ def evaluate(
 
 @app.command()
 def finetune(
+    context: typer.Context,
     midi: Annotated[Path, typer.Argument(metavar="MIDI_DIR", help="A folder of MIDI files to learn from.")],
-    name: Annotated[str, typer.Option(help="What to call the result.")],
+    name: Annotated[str, typer.Option(help="What to call the style, or the base.")],
     full: Annotated[bool, typer.Option("--full", help="Train every weight: makes a base.")] = False,
     out: Annotated[
         Path | None, typer.Option(metavar="RUN", help="The run's folder; if not given, runs/NAME.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run was stopped.")] = False,
-    steps: Annotated[int, typer.Option(min=1)] = Recipe.steps,
-    batch_size: Annotated[int, typer.Option(min=1)] = Recipe.batch_size,
-    length: Annotated[int, typer.Option(min=64, help="Rows of a window.")] = Recipe.length,
-    learning_rate: Annotated[float, typer.Option(callback=within(0, 1))] = Recipe.learning_rate,
-    warmup_steps: Annotated[int, typer.Option(min=0)] = Recipe.warmup_steps,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where the run was stopped, with its options.")
+    ] = False,
+    base: Annotated[
+        str | None, typer.Option(metavar=FOLDER, help="The base to bend; if not given, daemon.toml's.")
+    ] = None,
+    styles: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where the style goes; if not given, daemon.toml's.")
+    ] = None,
+    dtype: DtypeOption = None,
+    numerics: NumericsOption = None,
+    rank: Annotated[int | None, typer.Option(min=1, max=64, help=_default(STYLE.rank))] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(
+            callback=within(1e-3, 1e4), help=_default(STYLE.alpha, "alpha/rank scales what is learned.")
+        ),
+    ] = None,
+    dropout: Annotated[
+        float | None, typer.Option(callback=within(0, 0.9), help=_default(STYLE.dropout))
+    ] = None,
+    targets: Annotated[
+        str | None, typer.Option(metavar="NAME,...", help=_default(",".join(STYLE.targets), "What it bends."))
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help=_default(STYLE.epochs, "Of twelve windows for each piece; at most so many.")
+        ),
+    ] = None,
+    grad_accumulation: Annotated[
+        int | None, typer.Option(min=1, help=_default(STYLE.grad_accumulation, "Batches for an update."))
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help=_default(BASE.steps, "With --full, instead of epochs."))
+    ] = None,
     chord_share: Annotated[
-        float, typer.Option(callback=within(0, 1), help="Share of windows from pieces with chords.")
-    ] = Recipe.chord_share,
-    seed: Annotated[int, typer.Option(min=0)] = Recipe.seed,
+        float | None,
+        typer.Option(
+            callback=within(0, 1),
+            help=_default(BASE.chord_share, "With --full, share of windows from pieces with chords."),
+        ),
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help=_default(STYLE.batch_size))] = None,
+    length: Annotated[
+        int | None,
+        typer.Option(min=64, help=_default(f"what the base plays with; {BASE.length} with --full", "Rows.")),
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            callback=within(0, 1),
+            help=_default(
+                f"2e-4 for the 839M base, more for smaller (builtin: 1e-3); {BASE.learning_rate} with --full"
+            ),
+        ),
+    ] = None,
+    warmup_steps: Annotated[
+        int | None,
+        typer.Option(min=0, help=_default(f"{STYLE.warmup_steps} updates; {BASE.warmup_steps} with --full")),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help=_default(STYLE.seed))] = None,
+    title: Annotated[str | None, typer.Option(help="For the style's file, as all that follow.")] = None,
+    license: Annotated[str | None, typer.Option()] = None,
+    author: Annotated[str | None, typer.Option()] = None,
+    program: Annotated[
+        int | None, typer.Option(min=0, max=127, help="The program change that selects it.")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(callback=within(0, 2), help="How it likes to be played.")
+    ] = None,
+    low: Annotated[int | None, typer.Option(min=0, max=127, help="The lowest pitch of its solos.")] = None,
+    high: Annotated[int | None, typer.Option(min=0, max=127, help="The highest.")] = None,
 ) -> None:
-    """Train a base on a folder of MIDI files. The result is the base folder RUN/best."""
+    """Learn a style from a folder of MIDI files.
+
+    With --full a whole base, which is the folder RUN/best.
+    """
     from rich.console import Console
 
-    from jazzd.moonbeam.config import Config
-    from jazzd.teach.train import train_base
-
-    if not full:
-        raise ConfigError("this version trains whole bases only: add --full")
-    recipe = Recipe(
-        steps=steps,
-        batch_size=batch_size,
-        length=length,
-        learning_rate=learning_rate,
-        warmup_steps=warmup_steps,
-        chord_share=chord_share,
-        seed=seed,
-    )
-    run = out or Path("runs") / name
+    # What was chosen of all the options from --base on is for the recipe.
+    others = ("midi", "name", "full", "out", "resume", "styles")
+    given = {key: value for key, value in context.params.items() if key not in others and value is not None}
+    if targets is not None:
+        given["targets"] = tuple(target.strip() for target in targets.split(","))
+    run, console = out or Path("runs") / name, Console(stderr=True)
     check_folder(run)
-    train_base(midi, run, Config.builtin(), recipe, Console(stderr=True), resume)
+    if full:
+        if styles:
+            raise ConfigError("--styles means nothing with --full: a base goes into --out; leave it out")
+        _make_base(midi, run, given, console, resume)
+    else:
+        _make_style(midi, run, name, styles, given, console, resume)
+
+
+def _make_base(midi: Path, run: Path, given: dict[str, Any], console: "Console", resume: bool) -> None:
+    from jazzd.moonbeam.config import Config
+    from jazzd.teach.full import train_base
+
+    recipe = resumed(run, Recipe, given) if resume else chosen(Recipe, given)
+    train_base(midi, run, Config.builtin(), recipe, console, resume)
     print(f"{run / 'best'} is a base now: jazzd run --base {run / 'best'}")
+
+
+def _make_style(
+    midi: Path,
+    run: Path,
+    name: str,
+    folder: Path | None,
+    given: dict[str, Any],
+    console: "Console",
+    resume: bool,
+) -> None:
+    from jazzd.config import load
+    from jazzd.styles import folder as folders
+
+    if not folders.NAME.fullmatch(name):
+        raise ConfigError(f"{name!r} cannot be a style's name: use 1 to 64 of A-Z a-z 0-9 _ -")
+    settings = load()
+    folder = folder or settings.styles.folder
+    check_folder(folder)
+    if not resume and any(folders.name_of(path) == name for path in folders.paths(folder)):
+        raise StyleError(f"{folder} has a style {name} already; remove it first, or choose another --name")
+    usual = {"base": settings.engine.base}
+    recipe = resumed(run, StyleRecipe, given, usual) if resume else chosen(StyleRecipe, usual | given)
+
+    from jazzd.teach.tune import train_style
+
+    result = train_style(midi, run, folder / f"{name}{folders.SUFFIX}", recipe, console, resume)
+    print(f"held-out pieces, nats per note: {result.base:.3f} for the base, {result.style:.3f} with {name}")
+    if result.style >= result.base:
+        print(f"{name} foretells them no better than the base does: it needs more music to learn from")
+    print(f"{name} is in {result.path}: a running daemon has it at once")
 
 
 @bench_app.command("engine")
@@ -159,8 +271,23 @@ def bench_styles(
     numerics: NumericsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Change the style 1,000 times while a daemon plays (five minutes); time the model with styles."""
+    """Change the style 1,000 times while a daemon plays (five minutes)."""
     from jazzd.bench import styles
 
     options = daemon_options(base, dtype, numerics, Path())
     show(styles.measure(base, options[:-2]), as_json)
+
+
+@bench_app.command("switch")
+def bench_switch(
+    midi: Annotated[Path, typer.Argument(metavar="MIDI_DIR", help="Unheard music in that style.")],
+    style: Annotated[str, typer.Option(metavar="NAME", help="The style that is switched to.")],
+    old: Annotated[str, typer.Option("--from", metavar="NAME", help="And from; if not given, none.")] = "",
+    styles: StylesOption = Path("styles"),
+    base: BaseOption = "builtin",
+    as_json: JsonOption = False,
+) -> None:
+    """Measure whether the context is to be read again after a change of style."""
+    from jazzd.bench import switch
+
+    show(switch.measure(midi, style, old, styles, base), as_json)

@@ -61,6 +61,15 @@ def daemon_options(base: str, dtype: str | None, numerics: str | None, styles: P
     return [word for option, value in given.items() if value is not None for word in (option, value)]
 
 
+def check_base(base: str) -> None:
+    """Raises ModelError where there is no base: at once, not when the engine has come so far."""
+    from jazzd.moonbeam.config import Config
+    from jazzd.moonbeam.untrained import CONFIGS
+
+    if base != "builtin" and base not in CONFIGS:
+        Config.load(Path(base) / "config.json")
+
+
 def check_folder(path: Path) -> None:
     """Raises ConfigError where a file is in the way of a folder to write."""
     if path.is_file():

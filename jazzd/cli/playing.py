@@ -17,6 +17,7 @@ from jazzd.cli.options import (
     NumericsOption,
     StyleOption,
     StylesOption,
+    check_base,
     check_folder,
     daemon_options,
     rounded,
@@ -58,8 +59,11 @@ def run(
     ):
         if value is not None:
             overrides[section][key] = value
+    settings = load(config, overrides)
+    if not settings.engine.address:
+        check_base(settings.engine.base)
     with log.to_stderr():
-        daemon.run(load(config, overrides), numerics, file=find(config))
+        daemon.run(settings, numerics, file=find(config))
 
 
 @app.command()

@@ -35,6 +35,8 @@ from jazzd.moonbeam.tokens import (
 
 BUCKETS = (1, 4, 16, 64)
 """Rows of one prefill call; more rows take several calls."""
+STYLED_BUCKETS = (4, 16)
+"""The same for a mix of styles: fewer, since each takes its time at the start."""
 OCTAVES = 11
 FAR = 2.0**24
 """No onset of a window is later: float32, in which controls travel, counts in ones up to here."""
@@ -116,7 +118,7 @@ def fold(decoder: NoteDecoder, fields: Sequence[tuple[int, int]]) -> Folded:
     dtype = decoder.lm_head[...].dtype
 
     def product(a: Array, b: Array) -> Array:
-        return jnp.matmul(a, b, preferred_element_type=jnp.float32, precision="highest")
+        return jnp.matmul(a, b.astype(a.dtype), preferred_element_type=jnp.float32, precision="highest")
 
     layer, out, head = decoder.layers[0], decoder.fc_out, decoder.lm_head[...]
     first = product(decoder.embedding.embedding[...], layer.input_kernel[...]) + layer.input_bias[...]
@@ -171,7 +173,7 @@ class Decoder:
             for mix in mixes:
                 step = self._lowered(self._stepped, controls, mix)
                 steps[_columns(mix)] = pool.submit(step.compile)
-                for k in BUCKETS:
+                for k in STYLED_BUCKETS if mix else BUCKETS:
                     rows = jax.ShapeDtypeStruct((k, len(FIELDS)), jnp.int32)
                     prefill = self._lowered(self._prefilled, rows, mix)
                     prefills[_columns(mix), k] = pool.submit(prefill.compile)
@@ -215,9 +217,10 @@ class Decoder:
             raise ModelError(
                 f"{state.length} rows and {len(rows)} more do not fit a window of {self.capacity}"
             )
-        for start in range(0, len(rows), BUCKETS[-1]):
-            part = rows[start : start + BUCKETS[-1]]
-            bucket = next(k for k in BUCKETS if k >= len(part))
+        buckets = STYLED_BUCKETS if self.mix else BUCKETS
+        for start in range(0, len(rows), buckets[-1]):
+            part = rows[start : start + buckets[-1]]
+            bucket = next(k for k in buckets if k >= len(part))
             padded = np.pad(part, [(0, bucket - len(part)), (0, 0)]).astype(np.int32)
             prefill = self._prefills[_columns(self.mix), bucket]
             cache, buffer = prefill(self._params, self._folded, *_parts(state), padded, self.mix)

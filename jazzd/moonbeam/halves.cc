@@ -21,14 +21,16 @@ constexpr int kLanes = 16;
 #else
 constexpr int kLanes = 8;  // a register of AVX2, two of NEON
 #endif
-constexpr int kGroup = 4;               // rows of x at once, so that W is widened once for all of them
-constexpr int kAlone = 8;               // vectors of a tile of one row: sums that fit the registers
-constexpr int kGrouped = kLanes / 4;    // and of a group: AVX-512 has more registers
-constexpr int kAhead = 8192;            // bytes of W that are asked for before they are needed
+constexpr int kGroup = 4;             // rows of x at once, so that W is widened once for all of them
+constexpr int kAlone = 4;             // pairs of a tile of one row: sums that fit the registers
+constexpr int kGrouped = kLanes / 8;  // and of a group: AVX-512 has more registers
+constexpr int kAhead = 8192;          // bytes of W that are asked for before they are needed
 
 typedef float Floats __attribute__((vector_size(4 * kLanes)));
 typedef uint32_t Words __attribute__((vector_size(4 * kLanes)));
-typedef uint16_t Halves __attribute__((vector_size(2 * kLanes)));
+
+// Neighbours in W share a word, so columns are summed in pairs of vectors: the even ones and the odd ones.
+constexpr int kPair = 2 * kLanes;
 
 struct Product {
   const float* x;
@@ -37,45 +39,52 @@ struct Product {
   int64_t rows, inner, columns;
 };
 
-// Some rows and vectors of columns of y.
-template <int kRows, int kVectors>
+// Some rows and pairs of vectors of y.
+template <int kRows, int kPairs>
 void Tile(const Product& p, int64_t row, int64_t column) {
-  constexpr int kWidth = kVectors * kLanes;
-  Floats sums[kRows][kVectors] = {};
+  constexpr int kWidth = kPairs * kPair;
+  Floats even[kRows][kPairs] = {}, odd[kRows][kPairs] = {};
   const float* x = p.x + row * p.inner;
   for (int64_t i = 0; i < p.inner; ++i) {
     const uint16_t* w = p.w + i * p.columns + column;
     for (int c = 0; c < kWidth; c += 32) __builtin_prefetch(w + kAhead / 2 / kWidth * p.columns + c);
-    for (int v = 0; v < kVectors; ++v) {
-      Halves halves;
-      std::memcpy(&halves, w + v * kLanes, sizeof halves);
-      const Floats wide = (Floats)(__builtin_convertvector(halves, Words) << 16);
-      for (int r = 0; r < kRows; ++r) sums[r][v] += x[r * p.inner + i] * wide;
+    for (int v = 0; v < kPairs; ++v) {
+      Words words;
+      std::memcpy(&words, w + v * kPair, sizeof words);
+      const Floats low = (Floats)(words << 16), high = (Floats)(words & 0xffff0000);
+      for (int r = 0; r < kRows; ++r) {
+        even[r][v] += x[r * p.inner + i] * low;
+        odd[r][v] += x[r * p.inner + i] * high;
+      }
     }
   }
   for (int r = 0; r < kRows; ++r) {
-    std::memcpy(p.y + (row + r) * p.columns + column, sums[r], sizeof sums[r]);
+    float* y = p.y + (row + r) * p.columns + column;
+    for (int c = 0; c < kWidth; c += 2) {
+      y[c] = even[r][c / kPair][c % kPair / 2];
+      y[c + 1] = odd[r][c / kPair][c % kPair / 2];
+    }
   }
 }
 
 // Rows of y from column `begin` to `end`, in tiles that narrow where the end comes.
-template <int kRows, int kVectors>
+template <int kRows, int kPairs>
 void Strip(const Product& p, int64_t row, int64_t begin, int64_t end) {
-  if constexpr (kVectors > 0) {
-    for (; begin + kVectors * kLanes <= end; begin += kVectors * kLanes) Tile<kRows, kVectors>(p, row, begin);
-    Strip<kRows, kVectors / 2>(p, row, begin, end);
+  if constexpr (kPairs > 0) {
+    for (; begin + kPairs * kPair <= end; begin += kPairs * kPair) Tile<kRows, kPairs>(p, row, begin);
+    Strip<kRows, kPairs / 2>(p, row, begin, end);
   } else {
     for (int64_t r = row; r < row + kRows; ++r) {
-      for (int64_t c = begin; c < end; ++c) {
-        float sum = 0;
-        for (int64_t i = 0; i < p.inner; ++i) {
+      float sums[kPair] = {};
+      for (int64_t i = 0; i < p.inner; ++i) {
+        for (int64_t c = begin; c < end; ++c) {
           const uint32_t word = uint32_t{p.w[i * p.columns + c]} << 16;
           float wide;
           std::memcpy(&wide, &word, sizeof wide);
-          sum += p.x[r * p.inner + i] * wide;
+          sums[c - begin] += p.x[r * p.inner + i] * wide;
         }
-        p.y[r * p.columns + c] = sum;
       }
+      std::copy(sums, sums + (end - begin), p.y + r * p.columns + begin);
     }
   }
 }
@@ -85,7 +94,7 @@ class Work {
  public:
   explicit Work(const Product& product)
       : p_(product),
-        width_((p_.rows < kGroup ? kAlone : kGrouped) * kLanes),
+        width_((p_.rows < kGroup ? kAlone : kGrouped) * kPair),
         panels_((p_.columns + width_ - 1) / width_) {}
 
   int64_t panels() const { return panels_; }

@@ -18,6 +18,7 @@ from jazzd.errors import StyleError
 from jazzd.moonbeam.config import Config
 from jazzd.moonbeam.targets import ATTENTION, DECODER, MLP, Adapter, Place, shapes
 
+TARGETS = (*ATTENTION, *MLP, *DECODER)
 PAGE = 16
 """Rank columns of a page: a style of rank 16, which jazzd teaches, fills one."""
 BLANK = 0
@@ -35,11 +36,27 @@ Pairs = dict[str, Pair]
 """Target name -> its columns; targets that are never bent are absent."""
 
 
+class Dropout(NamedTuple):
+    """In training, each number that rank columns listen to is left out with this chance."""
+
+    rate: Float[Array, ""]
+    key: Array
+
+    def within(self, part: int) -> "Dropout":
+        """For one part of the model: each has dice of its own."""
+        return Dropout(self.rate, jax.random.fold_in(self.key, part))
+
+    def heard(self, x: Float[Array, "*any D"]) -> Float[Array, "*any D"]:
+        kept = jax.random.bernoulli(self.key, 1 - self.rate, x.shape)
+        return jnp.where(kept, x / (1 - self.rate).astype(x.dtype), 0)
+
+
 class Bend(NamedTuple):
     """How a mix bends the projections of one layer."""
 
     weights: Float[Array, "C"]
     pairs: Pairs
+    dropout: Dropout | None = None
 
 
 class Mix(NamedTuple):
@@ -48,13 +65,14 @@ class Mix(NamedTuple):
     weights: Float[Array, "C"]
     layers: tuple[Pairs, ...]
     decoder: Pairs
+    dropout: Dropout | None = None
 
     def layer(self, i: int) -> Bend:
-        return Bend(self.weights, self.layers[i])
+        return Bend(self.weights, self.layers[i], self.dropout and self.dropout.within(i))
 
     @property
     def spelling(self) -> Bend:
-        return Bend(self.weights, self.decoder)
+        return Bend(self.weights, self.decoder, self.dropout and self.dropout.within(len(self.layers)))
 
 
 def bent(
@@ -64,6 +82,8 @@ def bent(
     if bend is None or target not in bend.pairs:
         return y
     down, up = bend.pairs[target]
+    if bend.dropout:
+        x = bend.dropout.within(TARGETS.index(target)).heard(x)
     return y + (jnp.einsum("...d,cd->...c", x, down) * bend.weights) @ up
 
 
@@ -91,7 +111,7 @@ class Width:
 
 TAUGHT = ("q_proj", "v_proj", "o_proj")
 """What jazzd's own styles bend."""
-OTHERS = tuple(target for target in (*ATTENTION, *MLP, *DECODER) if target not in TAUGHT)
+OTHERS = tuple(target for target in TARGETS if target not in TAUGHT)
 SLIM = Width(2, TAUGHT)
 """Two styles as jazzd teaches them, 16 columns each."""
 FULL = Width(8, (*TAUGHT, *OTHERS))

@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 
 from jazzd.arrays import Array, Bool, Float, Int
-from jazzd.moonbeam import frequencies, lora
+from jazzd.moonbeam import frequencies, halves, lora
 from jazzd.moonbeam.config import Config
 from jazzd.moonbeam.tokens import DURATION, EOS, FIELDS, INSTRUMENT, OCTAVE, ONSET, PITCH_CLASS, SOS, VELOCITY
 
@@ -27,6 +27,15 @@ Cache = tuple[Float[Array, "B S K H"], Float[Array, "B S K H"]]
 """A layer's rotated keys and its values."""
 Rotation = tuple[Float[Array, "B T 6 H"], Float[Array, "B T 6 H"]]
 """Cosines and sines of the six groups."""
+
+
+class Kernel(nnx.Param[Array]):
+    """A matrix that only `product` reads: under a float32 model it may stay in bfloat16, its type on disk."""
+
+
+def product(x: Float[Array, "*any D"], kernel: Float[Array, "D F"]) -> Float[Array, "*any F"]:
+    """`x @ kernel` in the type of `x`."""
+    return x @ kernel if kernel.dtype == x.dtype else halves.product(x, kernel)
 
 
 class FieldEmbedding(nnx.Module):
@@ -103,12 +112,12 @@ class Projection(nnx.Module):
     """A linear map without bias that styles may bend."""
 
     def __init__(self, inputs: int, outputs: int, rngs: nnx.Rngs) -> None:
-        self.kernel = nnx.Param(INIT(rngs.params(), (inputs, outputs)))
+        self.kernel = Kernel(INIT(rngs.params(), (inputs, outputs)))
 
     def __call__(
         self, x: Float[Array, "*any D"], name: str = "", bend: lora.Bend | None = None
     ) -> Float[Array, "*any F"]:
-        return lora.bent(x @ self.kernel[...], x, name, bend)
+        return lora.bent(product(x, self.kernel[...]), x, name, bend)
 
 
 class Attention(nnx.Module):
@@ -188,19 +197,22 @@ class GruLayer(nnx.Module):
         d = config.gru_hidden
         bound = nnx.initializers.uniform(2 / d**0.5)
 
-        def uniform(shape: tuple[int, ...]) -> nnx.Param[Array]:
-            return nnx.Param(bound(rngs.params(), shape) - 1 / d**0.5)
+        def uniform(shape: tuple[int, ...]) -> Array:
+            return jnp.asarray(bound(rngs.params(), shape) - 1 / d**0.5)
 
-        self.input_kernel, self.hidden_kernel = uniform((d, 3 * d)), uniform((d, 3 * d))
-        self.input_bias, self.hidden_bias = uniform((3 * d,)), uniform((3 * d,))
+        self.input_kernel, self.hidden_kernel = Kernel(uniform((d, 3 * d))), Kernel(uniform((d, 3 * d)))
+        self.input_bias, self.hidden_bias = nnx.Param(uniform((3 * d,))), nnx.Param(uniform((3 * d,)))
 
     def __call__(self, x: Float[Array, "*any D"], h: Float[Array, "*any D"]) -> Float[Array, "*any D"]:
-        return self.gated(x @ self.input_kernel[...] + self.input_bias[...], h)
+        return self.gated(self.projected(x), h)
+
+    def projected(self, x: Float[Array, "*any D"]) -> Float[Array, "*any G"]:
+        return product(x, self.input_kernel[...]) + self.input_bias[...]
 
     def gated(self, projected: Float[Array, "*any G"], h: Float[Array, "*any D"]) -> Float[Array, "*any D"]:
         """The next hidden state, from an input already projected."""
         from_input = jnp.split(projected, 3, axis=-1)
-        from_hidden = jnp.split(h @ self.hidden_kernel[...] + self.hidden_bias[...], 3, axis=-1)
+        from_hidden = jnp.split(product(h, self.hidden_kernel[...]) + self.hidden_bias[...], 3, axis=-1)
         r = nnx.sigmoid(from_input[0] + from_hidden[0])
         z = nnx.sigmoid(from_input[1] + from_hidden[1])
         n = jnp.tanh(from_input[2] + r * from_hidden[2])
@@ -229,8 +241,7 @@ class NoteDecoder(nnx.Module):
         self, previous: Int[Array, "*any"], hidden: Hidden, bend: lora.Bend | None = None
     ) -> tuple[Float[Array, "*any D"], Hidden]:
         """Feed the sub-token before; returns the top layer's output and the new state."""
-        layer, x = self.layers[0], self.embedded(previous, bend)
-        return self.step_projected(x @ layer.input_kernel[...] + layer.input_bias[...], hidden)
+        return self.step_projected(self.layers[0].projected(self.embedded(previous, bend)), hidden)
 
     def step_projected(
         self, projected: Float[Array, "*any G"], hidden: Hidden
@@ -253,7 +264,7 @@ class NoteDecoder(nnx.Module):
         sequence = jnp.moveaxis(self.embedded(inputs, bend), -2, 0)
         for layer in self.layers:
             # Layer by layer, since all inputs are known: one large product instead of six small ones.
-            projected = sequence @ layer.input_kernel[...] + layer.input_bias[...]
+            projected = layer.projected(sequence)
 
             def follow(h: Array, x: Array, layer: GruLayer = layer) -> tuple[Array, Array]:
                 h = layer.gated(x, h)
@@ -275,7 +286,7 @@ class NoteDecoder(nnx.Module):
         x = lora.bent(self.fc_out(outputs), outputs, "fc_out", bend)
         ids = slice(offset, offset + size)
         if bend and (pair := bend.pairs.get("lm_head")):
-            bend = lora.Bend(bend.weights, {"lm_head": lora.Pair(pair.down, pair.up[:, ids])})
+            bend = bend._replace(pairs={"lm_head": lora.Pair(pair.down, pair.up[:, ids])})
         return lora.bent(x @ self.lm_head[:, ids], x, "lm_head", bend).astype(jnp.float32)
 
 
@@ -287,7 +298,7 @@ class Moonbeam(nnx.Module):
         self.embedding = Embedding(config, rngs)
         self.blocks = nnx.List([Block(config, rngs) for _ in range(config.layers)])
         self.norm = Norm(config)
-        self.summary = nnx.Param(INIT(rngs.params(), (config.hidden, config.gru_hidden)))
+        self.summary = Kernel(INIT(rngs.params(), (config.hidden, config.gru_hidden)))
         self.decoder = NoteDecoder(config, rngs)
 
     def __call__(
@@ -306,7 +317,7 @@ class Moonbeam(nnx.Module):
             caches.append(layer_cache)
         x = self.norm(x)
         bend = styles.spelling if styles else None
-        return lora.bent(x @ self.summary[...], x, "summary_projection", bend), tuple(caches)
+        return lora.bent(product(x, self.summary[...]), x, "summary_projection", bend), tuple(caches)
 
     def rotation(self, rows: Int[Array, "B T 6"]) -> Rotation:
         """Cosines and sines of each group's phase, `[f, f]` over the head (SPEC section 4)."""

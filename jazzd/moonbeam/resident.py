@@ -26,7 +26,7 @@ def load(
     """The base in a folder, or `builtin`, with its decoder compiled, for styles too. Raises ModelError."""
     choose(device)
     decode.use_compile_cache()
-    loaded = weights.load(base, element_type(dtype), numerics)
+    loaded = weights.load(base, element_type(dtype), numerics, playing=True)
     return loaded, decode.Decoder(loaded.model, min(LONGEST_WINDOW, loaded.model.config.window), widths)
 
 

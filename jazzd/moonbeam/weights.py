@@ -19,9 +19,9 @@ import numpy as np
 from flax import nnx
 
 from jazzd.errors import ModelError
-from jazzd.moonbeam import checkpoint, storage, untrained
+from jazzd.moonbeam import checkpoint, halves, storage, untrained
 from jazzd.moonbeam.config import Config, Numerics
-from jazzd.moonbeam.model import Moonbeam
+from jazzd.moonbeam.model import Kernel, Moonbeam
 
 BUILTIN = Path(__file__).parent.parent / "builtin"
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -139,18 +139,26 @@ def check(config: Config, tensors: Mapping[str, np.ndarray], source: object) -> 
 
 
 def from_tensors(
-    config: Config, tensors: Mapping[str, np.ndarray], source: object, dtype: jnp.dtype | type = jnp.float32
+    config: Config,
+    tensors: Mapping[str, np.ndarray],
+    source: object,
+    dtype: jnp.dtype | type = jnp.float32,
+    playing: bool = False,
 ) -> Moonbeam:
     """The model with these weights; takes the room of one tensor besides its own.
 
-    Raises ModelError listing every missing, extra and misshaped tensor.
+    When it is only for playing, the kernels that come in bfloat16 stay so where this machine multiplies with
+    them as they are (see `halves`): the same numbers in half the memory. Raises ModelError listing every
+    missing, extra and misshaped tensor.
     """
     check(config, tensors, source)
     graph, variables = outline(config)
-    filled = [
-        (entry.path, variables[entry.path].replace(_placed(tensors[name], entry.transposed, np.dtype(dtype))))
-        for name, entry in entries(config).items()
-    ]
+    filled = []
+    for name, entry in entries(config).items():
+        variable, tensor = variables[entry.path], tensors[name]
+        stays = playing and isinstance(variable, Kernel) and tensor.dtype == ml_dtypes.bfloat16
+        kept = tensor.dtype if stays and halves.available() else np.dtype(dtype)
+        filled.append((entry.path, variable.replace(_placed(tensor, entry.transposed, kept))))
     return nnx.merge(graph, nnx.from_flat_state(filled))
 
 
@@ -205,13 +213,18 @@ def tensors(base: str | Path) -> Mapping[str, np.ndarray]:
     return storage.read(_folder(base) / WEIGHTS)[0]
 
 
-def load(base: str | Path, dtype: jnp.dtype | type = jnp.float32, numerics: Numerics | None = None) -> Base:
+def load(
+    base: str | Path,
+    dtype: jnp.dtype | type = jnp.float32,
+    numerics: Numerics | None = None,
+    playing: bool = False,
+) -> Base:
     """The base in a folder, the one that ships with jazzd (`builtin`), or random numbers of a published size
-    (`random-839m`, `random-309m`). Raises ModelError."""
+    (`random-839m`, `random-309m`); `playing` as for `from_tensors`. Raises ModelError."""
     config, mark = identify(base)
     if numerics is not None:
         config = dataclasses.replace(config, numerics=numerics)
-    return Base(str(base), from_tensors(config, tensors(base), base, dtype), mark)
+    return Base(str(base), from_tensors(config, tensors(base), base, dtype, playing), mark)
 
 
 def describe(base: str | Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Int
 from jazzd.moonbeam.tokens import (
     COMPING,
     DRUMS,
+    DURATION,
     EOS,
     INSTRUMENT,
     OCTAVE,
@@ -48,7 +49,8 @@ class Dataset:
     """Pieces to draw windows from.
 
     `chord_share` of the windows come from pieces with chords, however few they are; `keys` transposes them
-    into all twelve keys (the others have keys of their own).
+    into all twelve keys (the others have keys of their own, unless `every_key`). Each window is faster or
+    slower by up to the share `tempo`.
     """
 
     pieces: Sequence[Piece]
@@ -56,6 +58,8 @@ class Dataset:
     length: int
     chord_share: float
     keys: bool
+    every_key: bool = False
+    tempo: float = 0.0
 
     def batch(self, size: int, seed: int, step: int) -> Batch:
         """The batch of this step: the same for the same arguments."""
@@ -90,7 +94,9 @@ class Dataset:
 
     def _excerpt(self, piece: Piece, limit: int, rng: np.random.Generator) -> Int[np.ndarray, "_ 6"]:
         """At most `limit` rows of the piece from a random place, special rows included."""
-        shift = int(rng.integers(-6, 6)) if self.keys and piece.chords else 0
+        shift = int(rng.integers(-6, 6)) if self.every_key or (self.keys and piece.chords) else 0
+        if self.tempo:
+            piece = stretched(piece, rng.uniform(1 - self.tempo, 1 + self.tempo))
         notes = transposed(piece.rows, shift)
         if piece.chords and rng.random() < KEEP_CHORDS:
             notes = interleaved(notes, comping(piece, shift, random.Random(int(rng.integers(2**32)))))
@@ -127,6 +133,13 @@ def _rebased(rows: Int[np.ndarray, "_ 6"]) -> Int[np.ndarray, "_ 6"]:
 def clamped(rows: Int[np.ndarray, "N 6"], vocabulary: Vocabulary) -> Int[np.ndarray, "N 6"]:
     """Durations cut to what the vocabulary holds."""
     return np.concatenate([rows[:, :1], rows[:, 1:2].clip(1, vocabulary.longest), rows[:, 2:]], axis=1)
+
+
+def stretched(piece: Piece, factor: float) -> Piece:
+    """The piece at another tempo: all its times are `factor` as long."""
+    times = np.round(piece.rows[:, : DURATION + 1] * factor).astype(piece.rows.dtype)
+    changes = tuple((round(tick * factor), symbol) for tick, symbol in piece.chords)
+    return Piece(piece.name, np.concatenate([times, piece.rows[:, DURATION + 1 :]], axis=1), changes)
 
 
 def transposed(rows: Int[np.ndarray, "N 6"], semitones: int) -> Int[np.ndarray, "N 6"]:

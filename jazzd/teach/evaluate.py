@@ -59,14 +59,12 @@ def evaluate(
     vocabulary, length = model.config.vocabulary, min(model.config.window, 1024)
     found = list[Window]()
     for piece in pieces:
-        chorded = with_chords and bool(piece.chords)
-        rows = _over_chords(piece, vocabulary) if chorded else piece.rows
-        found += windows(rows, vocabulary, length, chorded)
+        found += piece_windows(piece, vocabulary, length, with_chords)
     total, notes = np.zeros(len(FIELDS)), 0
     nll = Likelihood(model, mix)
     for start in range(0, len(found), BATCH):
         batch = found[start : start + BATCH]
-        scores = nll(_padded([w.rows for w in batch], length))
+        scores = nll(padded([w.rows for w in batch], BATCH, length))
         for window, score in zip(batch, scores, strict=False):
             chosen = window.scored[1:]
             total += score[: len(chosen)][chosen].sum(axis=0)
@@ -151,6 +149,15 @@ class Likelihood:
         )
 
 
+def piece_windows(
+    piece: Piece, vocabulary: Vocabulary, length: int, with_chords: bool = True
+) -> Iterator[Window]:
+    """All that is to be scored of a piece: as a solo over its chords, if it has any."""
+    chorded = with_chords and bool(piece.chords)
+    rows = _over_chords(piece, vocabulary) if chorded else piece.rows
+    return windows(rows, vocabulary, length, chorded)
+
+
 def windows(
     rows: Int[np.ndarray, "N 6"], vocabulary: Vocabulary, length: int, chorded: bool
 ) -> Iterator[Window]:
@@ -181,9 +188,9 @@ def _over_chords(piece: Piece, vocabulary: Vocabulary) -> Int[np.ndarray, "N 6"]
     return interleaved(piece.rows, np.array(comp, np.int64).reshape(-1, 6))
 
 
-def _padded(rows: Sequence[Int[np.ndarray, "_ 6"]], length: int) -> Int[np.ndarray, "B L 6"]:
+def padded(rows: Sequence[Int[np.ndarray, "_ 6"]], size: int, length: int) -> Int[np.ndarray, "B L 6"]:
     """A batch of one shape, so that nothing compiles twice: padded with what no causal score sees."""
-    batch = np.zeros((BATCH, length, len(FIELDS)), np.int64)
+    batch = np.zeros((size, length, len(FIELDS)), np.int64)
     batch[:, 0] = SOS
     for i, sequence in enumerate(rows):
         batch[i, : len(sequence)] = sequence

@@ -1,0 +1,272 @@
+"""Training a style: the factors of an adapter on a frozen base (`jazzd finetune`)."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from pydantic import ValidationError
+from rich.console import Console
+
+from jazzd.errors import ConfigError, MidiError, ModelError
+from jazzd.moonbeam import decode, lora, resident, targets, weights
+from jazzd.moonbeam.config import Config
+from jazzd.moonbeam.model import Moonbeam
+from jazzd.moonbeam.targets import Adapter, Place
+from jazzd.moonbeam.tokens import DRUMS, INSTRUMENT, Vocabulary
+from jazzd.styles import style
+from jazzd.styles.manifest import Manifest
+from jazzd.styles.style import BaseFacts, Style
+from jazzd.teach import loss, train
+from jazzd.teach.corpus import Piece
+from jazzd.teach.dataset import PADDING_BLOCK, Batch, Dataset
+from jazzd.teach.evaluate import padded, piece_windows
+from jazzd.teach.history import History
+from jazzd.teach.recipe import StyleRecipe
+from jazzd.teach.train import Course, Subject, Trainer, Tree
+
+VALIDATION_SHARE, MOST_NOTES = 0.1, 0.2
+"""Of the tunes and, at most, of the notes."""
+KEYS = 12
+LEARNING_RATE, AT_WIDTH = 2e-4, 1920
+"""What suits the 839M model; others have the more the narrower they are: 1e-3 for the built-in base."""
+SHORTEST_EPOCH, LONGEST_EPOCH = 20, 100
+"""Steps from one validation to the next: an epoch's, within these bounds."""
+MOST_WINDOWS = 64
+"""A validation looks at no more windows, taken evenly from all that there are."""
+HELD_OUT = "held_out"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished style, and the nats per note of the pieces that were held out, without it and with it."""
+
+    path: Path
+    base: float
+    style: float
+
+
+def train_style(
+    midi: Path, run: Path, target: Path, choices: StyleRecipe, console: Console, resume: bool = False
+) -> Result:
+    """Learn a style from the MIDI files below `midi` and write its file to `target`.
+
+    Raises MidiError for a folder with too little music or a run that exists and is not to be resumed,
+    ModelError for a base that cannot be used, StyleError when `target` cannot be written, and what
+    `train.train` raises.
+    """
+    if not resume:
+        train.check_new(run)
+    config, mark = weights.identify(choices.base)
+    manifest = _manifest(choices, mark)
+    train.use_every_core()
+    decode.use_compile_cache()
+    pieces = _pitched(train.read(midi, run, console), midi, console)
+    taught, held_out = split(pieces)
+    if not taught:
+        raise MidiError(f"{midi}: too few files: at least one tune to learn from and one to validate with")
+    console.print(
+        f"learning from {_counted(taught)}, held out {_counted(held_out)}", highlight=False, soft_wrap=True
+    )
+    base = weights.load(choices.base, resident.element_type(choices.dtype), choices.numerics)
+    train.begin(run, choices, pieces)
+    history, length = History.load(run), choices.length or min(resident.LONGEST_WINDOW, config.window)
+    epoch = -(-KEYS * len(pieces) // choices.batch_size)
+    course = Course(
+        title=f"Training of {target.stem}",
+        steps=choices.epochs * epoch,
+        validate_every=min(max(epoch, SHORTEST_EPOCH), LONGEST_EPOCH),
+        patience=choices.patience,
+        draw=partial(
+            _dataset(taught, config.vocabulary, length, choices).batch, choices.batch_size, choices.seed
+        ),
+        validation={HELD_OUT: _batches(held_out, config.vocabulary, length, choices.batch_size)},
+        keep=lambda factors: style.write(
+            run / "best.safetensors", Style(manifest, _adapter(factors, manifest, config))
+        ),
+    )
+    trainer = Trainer(subject(base.model, choices, course.steps), choices.batch_size, choices.seed)
+    if history.start is None:
+        with train.writing(run):
+            plain = trainer.validate(course.validation[HELD_OUT])
+            history.add({"step": 0, HELD_OUT: plain, "base": mark})
+    elif history.start["base"] != mark:
+        raise ModelError(
+            f"{run} was begun on the base {history.start['base']}, and {choices.base} is {mark}; "
+            "name its own --base, or choose another --out"
+        )
+    train.train(trainer, course, history, run, console)
+    facts = BaseFacts(mark, config, partial(weights.tensors, choices.base))
+    best = style.read(run / "best.safetensors", facts).adapter
+    told = json.dumps(_summary(choices, history, taught, held_out, epoch))
+    style.write(target, Style(manifest.model_copy(update={"training": told}), best))
+    return Result(target, history.entries[0][HELD_OUT], history.best[HELD_OUT])
+
+
+def split(pieces: Sequence[Piece]) -> tuple[list[Piece], list[Piece]]:
+    """The pieces to teach and those to validate with: a tenth of the tunes, at least one; all takes together.
+
+    Unlike a base's corpus, a style's is small: where chance has it that tunes with much of the music would be
+    held out, others are.
+    """
+    tunes: dict[float, list[Piece]] = {}
+    for piece in pieces:
+        tunes.setdefault(piece.lot, []).append(piece)
+    sizes = {lot: sum(len(piece.rows) for piece in takes) for lot, takes in tunes.items()}
+    wanted, held_out = math.ceil(VALIDATION_SHARE * len(tunes)), list[float]()
+    for lot in sorted(tunes):
+        fits = sum(map(sizes.__getitem__, [*held_out, lot])) <= MOST_NOTES * sum(sizes.values())
+        if fits and len(held_out) < wanted:
+            held_out.append(lot)
+    held_out = held_out or [min(tunes, key=sizes.__getitem__)]
+    return [p for p in pieces if p.lot not in held_out], [p for p in pieces if p.lot in held_out]
+
+
+def subject(model: Moonbeam, choices: StyleRecipe, steps: int) -> Subject:
+    """New factors, which change nothing yet."""
+    graph, frozen = nnx.split(model)
+    config, dtype = model.config, model.norm.scale[...].dtype
+
+    def nats(factors: Tree, frozen: Tree, batch: loss.Arrays, key: jax.Array) -> loss.Nats:
+        mix = _mix(factors, choices, config, dtype)
+        if choices.dropout:
+            mix = mix._replace(dropout=lora.Dropout(jnp.float32(choices.dropout), key))
+        return loss.nats(nnx.merge(graph, frozen), batch, mix)
+
+    def score(factors: Tree, frozen: Tree, batch: loss.Arrays) -> loss.Nats:
+        return loss.exact_nats(nnx.merge(graph, frozen), batch, _mix(factors, choices, config, dtype))
+
+    return Subject(
+        _fresh(config, choices), nnx.to_pure_dict(frozen), nats, score, _optimizer(config, choices, steps)
+    )
+
+
+def _fresh(config: Config, choices: StyleRecipe) -> Tree:
+    """What each column listens to is random, and what it adds is nothing."""
+    dice, factors = np.random.default_rng(choices.seed), {}
+    for place, (inputs, outputs) in targets.shapes(config).items():
+        if place[1] in choices.targets:
+            # As PEFT draws them; a row that is looked up is one input that is 1.
+            bound = 1.0 if place[1] == "decoder_embedding" else inputs**-0.5
+            factors[targets.module(place)] = {
+                "down": dice.uniform(-bound, bound, (choices.rank, inputs)).astype(np.float32),
+                "up": np.zeros((choices.rank, outputs), np.float32),
+            }
+    return factors
+
+
+def _places(factors: Tree, config: Config) -> dict[Place, Tree]:
+    """The factors by their places."""
+    modules = {targets.module(place): place for place in targets.shapes(config)}
+    return {modules[name]: pair for name, pair in factors.items()}
+
+
+def _mix(factors: Tree, choices: StyleRecipe, config: Config, dtype: Any) -> lora.Mix:
+    pairs = {
+        place: lora.Pair(pair["down"].astype(dtype), pair["up"].astype(dtype))
+        for place, pair in _places(factors, config).items()
+    }
+    column_weights = jnp.full(choices.rank, choices.alpha / choices.rank, dtype)
+    return lora.mix_of(pairs, column_weights, config.layers)
+
+
+def _adapter(factors: Tree, manifest: Manifest, config: Config) -> Adapter:
+    """The factors as a style has them."""
+    return Adapter(
+        manifest.rank,
+        {
+            place: (np.asarray(pair["down"]).T, np.asarray(pair["up"]) * np.float32(manifest.scale))
+            for place, pair in _places(factors, config).items()
+        },
+    )
+
+
+def _optimizer(config: Config, choices: StyleRecipe, steps: int) -> optax.GradientTransformation:
+    updates = max(1, steps // choices.grad_accumulation)
+    rate = choices.learning_rate or LEARNING_RATE * AT_WIDTH / config.hidden
+    warmup = min(choices.warmup_steps, updates // 4)
+    schedule = optax.warmup_cosine_decay_schedule(0.0 if warmup else rate, rate, warmup, updates)
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(choices.clip), optax.adamw(schedule, weight_decay=choices.weight_decay)
+    )
+    if choices.grad_accumulation == 1:
+        return optimizer
+    return optax.MultiSteps(optimizer, choices.grad_accumulation).gradient_transformation()
+
+
+def _manifest(choices: StyleRecipe, mark: str) -> Manifest:
+    """What the style's file will say. Raises ConfigError for what it cannot."""
+    said = ("rank", "alpha", "targets", "title", "license", "author", "program", "temperature", "low", "high")
+    try:
+        return Manifest(base=mark, **{name: getattr(choices, name) for name in said})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        option = "--" + str(first["loc"][0]) if first["loc"] else "--low, --high"
+        raise ConfigError(f"{option}: {first['msg'].removeprefix('Value error, ')}") from None
+
+
+def _pitched(pieces: Sequence[Piece], midi: Path, console: Console) -> list[Piece]:
+    """Those that are not only drums. Raises MidiError when none is left."""
+    found = [piece for piece in pieces if (piece.rows[:, INSTRUMENT] != DRUMS).any()]
+    if not found:
+        raise MidiError(f"{midi}: there are only drums in it; a style is learned from pitched notes")
+    for piece in pieces:
+        if piece not in found:
+            console.print(f"left out: {piece.name}: only drums in it", highlight=False, markup=False)
+    return found
+
+
+def _counted(pieces: Sequence[Piece]) -> str:
+    word = "piece" if len(pieces) == 1 else "pieces"
+    return f"{len(pieces)} {word} ({sum(len(piece.rows) for piece in pieces)} notes)"
+
+
+def _dataset(pieces: Sequence[Piece], vocabulary: Vocabulary, length: int, choices: StyleRecipe) -> Dataset:
+    """Every note as often as every other, in all keys."""
+    notes = sum(len(piece.rows) for piece in pieces)
+    over_chords = sum(len(piece.rows) for piece in pieces if piece.chords)
+    return Dataset(
+        pieces, vocabulary, length, over_chords / notes, keys=True, every_key=True, tempo=choices.tempo
+    )
+
+
+def _batches(pieces: Sequence[Piece], vocabulary: Vocabulary, length: int, size: int) -> list[Batch]:
+    """What `jazzd evaluate` would measure."""
+    windows = [window for piece in pieces for window in piece_windows(piece, vocabulary, length)]
+    windows = windows[:: -(-len(windows) // MOST_WINDOWS)]
+    batches = []
+    for start in range(0, len(windows), size):
+        part = windows[start : start + size]
+        rows = padded([window.rows for window in part], size, length)
+        counted = np.zeros(rows.shape[:2], bool)
+        for i, window in enumerate(part):
+            counted[i, : len(window.scored)] = window.scored
+        labels = np.stack([vocabulary.labels(sequence) for sequence in rows])
+        batches.append(Batch(rows, labels, np.full(rows.shape[:2], PADDING_BLOCK), counted))
+    return batches
+
+
+def _summary(
+    choices: StyleRecipe, history: History, taught: Sequence[Piece], held_out: Sequence[Piece], epoch: int
+) -> dict[str, Any]:
+    """Of the training, for the style's file."""
+    return {
+        "pieces": len(taught),
+        "notes": sum(len(piece.rows) for piece in taught),
+        "epochs": round(history.best["step"] / epoch, 1),
+        "held_out": {
+            "pieces": len(held_out),
+            "notes": sum(len(piece.rows) for piece in held_out),
+            "base_nats": round(history.entries[0][HELD_OUT], 4),
+            "style_nats": round(history.best[HELD_OUT], 4),
+        },
+        "seed": choices.seed,
+    }
