@@ -112,7 +112,7 @@ def test_a_shell_does_what_the_knobs_do(playing: Daemon, folder: Path, tiny_base
     assert playing.status()["style"] == "hot"
     for words, code in (
         (("styles", "use", "nobody"), 1),
-        (("set", "volume", "1"), 1),
+        (("set", "volume", "1"), 2),
         (("set", "blend", "x"), 2),
     ):
         refused = jazzd(playing, *map(str, words))

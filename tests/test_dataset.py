@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from jazzd.moonbeam.tokens import (
     ONSET,
     PITCH_CLASS,
     SOS,
+    VELOCITY,
     Vocabulary,
     timeshifts,
 )
@@ -30,6 +32,7 @@ from jazzd.teach.dataset import (
     Dataset,
     comping,
     interleaved,
+    stretched,
     transposed,
 )
 
@@ -286,3 +289,56 @@ def test_at_one_tick_the_chord_comes_before_the_solo() -> None:
     both = interleaved(solo, chord)
     assert both[:, ONSET].tolist() == [0, 20, 20, 20, 40, 40]
     assert (both[:, INSTRUMENT] == COMPING).tolist() == [False, True, True, False, True, False]
+
+
+def test_another_tempo_stretches_all_times_and_nothing_else() -> None:
+    slow = stretched(OVER_CHORDS, 1.5)
+    np.testing.assert_array_equal(slow.rows[:, ONSET], np.round(OVER_CHORDS.rows[:, ONSET] * 1.5))
+    np.testing.assert_array_equal(slow.rows[:, DURATION], np.round(OVER_CHORDS.rows[:, DURATION] * 1.5))
+    np.testing.assert_array_equal(slow.rows[:, OCTAVE:], OVER_CHORDS.rows[:, OCTAVE:])
+    assert slow.chords == tuple((300 * i, symbol) for i, (_, symbol) in enumerate(CHANGES))
+
+
+def gaps(batch: Batch) -> set[int]:
+    """Between the onsets of the notes without chords around them."""
+    found: set[int] = set()
+    for rows, _, _ in excerpts(batch):
+        onsets = rows[rows[:, ONSET] >= 0, ONSET]
+        found |= set(np.diff(onsets).tolist())
+    return found
+
+
+def test_windows_are_faster_and_slower() -> None:
+    given = Dataset([PLAIN], VOCABULARY, LENGTH, 0.0, keys=False)
+    assert set().union(*(gaps(batch) for batch in batches(given))) == {31}
+    jittered = set().union(*(gaps(batch) for batch in batches(replace(given, tempo=0.1))))
+    assert {28, 34} <= jittered <= set(range(27, 36))
+
+
+def test_pieces_without_chords_come_in_every_key_where_that_is_wanted() -> None:
+    given = Dataset([PLAIN], VOCABULARY, LENGTH, 0.0, keys=True)
+
+    def lowest(data: Dataset) -> set[int]:
+        pitches = [
+            rows[:, OCTAVE] * 12 + rows[:, PITCH_CLASS]
+            for b in batches(data, 40)
+            for rows, _, _ in excerpts(b)
+        ]
+        return {int(pitch[pitch >= 0].min()) for pitch in pitches}
+
+    assert lowest(given) == {60}
+    assert lowest(replace(given, every_key=True)) == set(range(54, 66))
+
+
+def test_a_short_piece_may_come_as_often_as_a_long_one() -> None:
+    short = Piece("few.mid", line(40, velocity=51, program=66))
+    given = Dataset([PLAIN, short], VOCABULARY, LENGTH, 0.0, keys=False)
+
+    def share(data: Dataset) -> float:
+        velocities = [
+            rows[rows[:, ONSET] >= 0, VELOCITY][0] for b in batches(data, 40) for rows, _, _ in excerpts(b)
+        ]
+        return float(np.mean(np.array(velocities) == 51))
+
+    assert share(given) < 0.25
+    assert 0.4 < share(replace(given, even=True)) < 0.6

@@ -1,6 +1,7 @@
 """The commands that play, and those that talk to what plays."""
 
 import json
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -171,6 +172,9 @@ def solo(
     from jazzd.solo import SoloGenerator
 
     mix = shares(style)
+    for path in filter(None, (output, wav)):
+        if not path.absolute().parent.is_dir():
+            raise JazzdError(f"{path}: there is no folder {path.parent}; make it first")
     chords = _chart(progression, midi, bars_per_chord * 4 * 60 / tempo, choruses)
     seed = random.randrange(2**32) if seed is None else seed
     generator = SoloGenerator.load(base, styles, dtype, numerics)
@@ -226,14 +230,20 @@ def set_knob(
 ) -> None:
     """Turn a knob of the running daemon."""
     from jazzd.player import control
+    from jazzd.player.controls import KNOBS
 
     if key == "style":
         control.ask({"do": "use", "mix": shares(value)})
         return
+    if key not in KNOBS:
+        raise ConfigError(f"there is no knob {key!r}; there are {', '.join(KNOBS)} and style")
+    low, high = KNOBS[key]
     try:
         number = float(value)
     except ValueError:
-        raise ConfigError(f"{value!r} is not a number") from None
+        number = math.nan
+    if not low <= number <= high:
+        raise ConfigError(f"{key} goes from {low:g} to {high:g}; {value!r} is no such number")
     control.ask({"do": "set", "knobs": {key: number}})
 
 
@@ -244,9 +254,11 @@ def learn(
     ],
 ) -> None:
     """Give a control the next knob that moves, for good."""
-    from jazzd.config import remember_controls
+    from jazzd.config import Controls, remember_controls
     from jazzd.player import control as daemon
 
+    if control not in Controls.model_fields:
+        raise ConfigError(f"there is no control {control!r}; there are {', '.join(Controls.model_fields)}")
     daemon.ask({"do": "learn", "control": control})
     print(f"move the knob that is to be {control} (within {PATIENCE_S} s)")
     refused = None

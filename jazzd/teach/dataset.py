@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from jazzd.moonbeam.tokens import (
     COMPING,
@@ -50,7 +50,7 @@ class Dataset:
 
     `chord_share` of the windows come from pieces with chords, however few they are; `keys` transposes them
     into all twelve keys (the others have keys of their own, unless `every_key`). Each window is faster or
-    slower by up to the share `tempo`.
+    slower by up to the share `tempo`. Each note comes as often as every other, or, if `even`, each piece.
     """
 
     pieces: Sequence[Piece]
@@ -60,16 +60,25 @@ class Dataset:
     keys: bool
     every_key: bool = False
     tempo: float = 0.0
+    even: bool = False
 
     def batch(self, size: int, seed: int, step: int) -> Batch:
         """The batch of this step: the same for the same arguments."""
         rng = np.random.default_rng((seed, step))
-        with_chords, without = _weights(self.pieces, True), _weights(self.pieces, False)
+        with_chords, without = self._weights(True), self._weights(False)
         windows = []
         for _ in range(size):
             from_chords = with_chords.any() and (not without.any() or rng.random() < self.chord_share)
             windows.append(self._window(rng, with_chords if from_chords else without))
         return Batch(*(np.stack(part) for part in zip(*windows, strict=True)))
+
+    def _weights(self, with_chords: bool) -> Float[np.ndarray, "P"]:
+        """How often each piece is to come among those with chords, or those without."""
+        sizes = [
+            (1 if self.even else len(piece.rows)) if bool(piece.chords) == with_chords else 0
+            for piece in self.pieces
+        ]
+        return np.array(sizes, np.float64) / max(sum(sizes), 1)
 
     def _window(self, rng: np.random.Generator, weights: np.ndarray) -> tuple[np.ndarray, ...]:
         """One row of a batch: excerpts, each in a block of its own, until the length is full."""
@@ -110,11 +119,6 @@ class Dataset:
         rows = _with_special(_rebased(rows), SOS, 0)[:limit]
         ends = start + limit > len(part) and len(rows) < limit
         return _with_special(rows, EOS, len(rows)) if ends else rows
-
-
-def _weights(pieces: Sequence[Piece], with_chords: bool) -> np.ndarray:
-    sizes = [len(piece.rows) if bool(piece.chords) == with_chords else 0 for piece in pieces]
-    return np.array(sizes, np.float64) / max(sum(sizes), 1)
 
 
 def _with_special(rows: Int[np.ndarray, "_ 6"], value: int, at: int) -> Int[np.ndarray, "_ 6"]:

@@ -56,7 +56,7 @@ class StyleRecipe:
     clip: float = 1.0
     tempo: float = 0.08
     """Each window is stretched by up to this share either way."""
-    patience: int = 8
+    patience: int = 16
     """Validations without a better one after which the training ends."""
     seed: int = 0
     title: str = ""

@@ -230,11 +230,10 @@ def _counted(pieces: Sequence[Piece]) -> str:
 
 
 def _dataset(pieces: Sequence[Piece], vocabulary: Vocabulary, length: int, choices: StyleRecipe) -> Dataset:
-    """Every note as often as every other, in all keys."""
-    notes = sum(len(piece.rows) for piece in pieces)
-    over_chords = sum(len(piece.rows) for piece in pieces if piece.chords)
+    """In all keys, and a long piece no more often than a short one: a style is what they have in common."""
+    over_chords = sum(bool(piece.chords) for piece in pieces) / len(pieces)
     return Dataset(
-        pieces, vocabulary, length, over_chords / notes, keys=True, every_key=True, tempo=choices.tempo
+        pieces, vocabulary, length, over_chords, True, every_key=True, tempo=choices.tempo, even=True
     )
 
 
