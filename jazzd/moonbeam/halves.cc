@@ -1,7 +1,7 @@
-// y = x W, W in bfloat16, x and y in float32. A product of a few rows costs what reading W costs: half of what
-// it does in float32. Nothing is rounded, since a bfloat16 is the upper half of a float32; and each number of y
-// is one sum in the order of W's rows however the work is cut, so that a row comes out alike alone and among
-// others. Compiled by halves.py on the machine that it runs on.
+// y = x W, W in bfloat16, x and y in float32. A product of a few rows costs what reading W costs, and this is
+// half of what W would be in float32. Nothing is rounded: a bfloat16 is the upper half of a float32. Each
+// number of y is one sum in the order of W's rows however the work is cut, so a row comes out alike alone and
+// among others. Compiled by halves.py on the machine that it runs on.
 
 #include <algorithm>
 #include <atomic>

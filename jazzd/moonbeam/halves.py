@@ -1,8 +1,9 @@
 """Products with bfloat16 matrices as fast as a CPU reads them; XLA's own are many times slower there.
 
 The kernel, `halves.cc`, is compiled by the machine's own compiler when a base first asks for it: for this
-very processor, against the headers of the installed jaxlib, into the folder where XLA keeps what it compiles.
-Where that cannot be done nothing is lost but speed and room: weights are then kept in float32.
+very processor, against the headers of the installed jaxlib (which refuses what was compiled against newer
+ones), into the folder where XLA keeps what it compiles. Where that cannot be done nothing is lost but speed
+and room: weights are then kept in float32.
 """
 
 import ctypes
