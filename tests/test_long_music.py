@@ -45,14 +45,12 @@ class Watched(Decoder):
         vars(self).update(vars(of))
         self.work: list[int] = []
         """What it has done: the rows of each prefill, 0 for a note."""
-        self.bend = 0
-        """Octaves by which it reads what it is given higher: its style, as it were."""
         self.before_step: Callable[[State, Controls], None] = lambda state, controls: None
 
     def prefill(self, state: State, rows: np.ndarray) -> State:
         if len(rows):
             self.work.append(len(rows))
-        return super().prefill(state, rows + np.eye(6, dtype=np.int64)[OCTAVE] * self.bend)
+        return super().prefill(state, rows)
 
     def step(self, state: State, controls: Controls) -> tuple[State, np.ndarray]:
         self.work.append(0)
@@ -264,7 +262,6 @@ OPERATIONS = st.one_of(
     st.tuples(st.just("revise"), BACK, AHEAD, st.integers(0, 8) | st.integers(30, 128)),
     st.tuples(st.just("play"), st.integers(1, 40), st.integers(0, 40) | AHEAD, st.integers(0, 3)),
     st.tuples(st.just("prepare"), st.integers(1, 30)),
-    st.tuples(st.just("refresh")),
 )
 
 
@@ -309,10 +306,6 @@ class Rehearsal:
             self._timeline.prepare()
             assert sum(self._decoder.done()) <= PIECE
 
-    def refresh(self) -> None:
-        self._enough = tiny.CONFIG.window // 4
-        self._timeline.refresh()
-
     def _compare(self, state: State, controls: Controls) -> None:
         """The rows are the latest events, enough of them, and the memory is that of these rows."""
         read = rows_of(state)
@@ -337,7 +330,7 @@ class Rehearsal:
 @given(st.lists(OPERATIONS, max_size=10))
 @example([("revise", 0, 0, 4), ("play", 10, 0, 0), ("revise", 0, 10_000, 4)])  # a long silence
 @example([("revise", 0, 0, 4), ("play", 20, 0, 1), ("revise", 0, 5, 128)])  # more keys than fit
-@example([("play", 70, 0, 0), ("refresh",), ("prepare", 3), ("revise", 45, 5, 1), ("play", 9, 0, 1)])
+@example([("play", 70, 0, 0), ("prepare", 3), ("revise", 45, 5, 1), ("play", 9, 0, 1)])
 def test_the_memory_is_always_that_of_the_latest_events(
     operations: list[tuple[str, *tuple[int, ...]]],
 ) -> None:
@@ -371,53 +364,6 @@ def test_the_notes_do_not_hang_on_what_was_prepared_when(at_a_time: int) -> None
         return made
 
     assert notes(at_a_time) == notes(0)
-
-
-def played(timeline: Timeline, decoder: Watched, count: int) -> list[int]:
-    """The pitches of so many notes, a piece of work after each. None of them waits for more than that."""
-    decoder.done()
-    pitches = []
-    for _ in range(count):
-        pitches.append(timeline.next_note(SAMPLING, 3, at_floor=False, epoch=0).pitch)
-        timeline.prepare()
-        assert sum(decoder.done()) <= PIECE
-    return pitches
-
-
-@pytest.mark.parametrize("before", [10, 30, 60, 75, 85])
-def test_when_the_reading_changes_the_latest_events_are_read_anew_while_the_music_goes_on(
-    before: int,
-) -> None:
-    decoder, states = Watched(tiny.decoder()), list[list[Heard]]()
-    timeline = Timeline(decoder, 1)
-    decoder.before_step = lambda state, controls: states.append(heard(state))
-    timeline.revise(-1, keys(0, CHORDS[0]))
-    pitches = [*CHORDS[0], *played(timeline, decoder, before)]
-    decoder.bend = 1
-    timeline.refresh()
-    pitches += played(timeline, decoder, 35)
-    read = [pitch for _, _, pitch in states[-1]]
-    bent = [a - b for a, b in zip(read, pitches[-1 - len(read) : -1], strict=True)]
-    anew = bent.count(12)
-    assert bent == [12] * anew + [0] * (len(read) - anew)
-    assert anew >= min(tiny.CONFIG.window // 4, before)
-
-
-def test_a_reading_that_keeps_changing_makes_no_note_wait() -> None:
-    """As under a knob that blends two styles."""
-    decoder = Watched(tiny.decoder())
-    timeline = Timeline(decoder, 1)
-    for _ in range(60):
-        played(timeline, decoder, 7)
-        timeline.refresh()
-
-
-def test_an_empty_timeline_has_nothing_to_read_anew() -> None:
-    timeline = Timeline(tiny.decoder(), 1)
-    timeline.refresh()
-    assert not timeline.behind
-    timeline.prepare()
-    assert timeline.next_note(SAMPLING, 7, at_floor=True, epoch=0).onset == 7
 
 
 # The worker

@@ -474,7 +474,6 @@ def played_by_hand(folder: Path) -> Iterator[tuple[Timeline, Callable[[protocol.
 
     def wear(mix: protocol.Mix) -> None:
         decoder.mix = wardrobe.mix(dict(mix))
-        timeline.refresh()
 
     try:
         yield timeline, wear

@@ -196,15 +196,13 @@ class Worker:
             self._wear(self._worn)
 
     def _wear(self, mix: protocol.Mix) -> None:
-        """Play in these styles from the next note on."""
+        """Play in these styles from the next note on. What was read before stays: see docs/styles.md."""
         self._worn = mix
         try:
             self._decoder.mix = self._wardrobe.mix(dict(mix))
         except StyleError as error:  # its file went or broke this very moment: the player hears of it soon
             log.warning("style_unavailable", reason=str(error), instead="the plain base")
             self._decoder.mix = None
-        if self._timeline:
-            self._timeline.refresh()
 
     def _styles(self) -> protocol.Styles:
         playable = self._wardrobe.playable

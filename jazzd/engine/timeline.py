@@ -52,8 +52,6 @@ class Window:
     origin: int
     """Its tick."""
     state: State
-    way: int
-    """In which of the decoder's ways of reading, counted as they come, it was begun."""
 
     @property
     def end(self) -> int:
@@ -64,8 +62,8 @@ class Window:
 class Timeline:
     """What has been played and what will be, mirrored in the decoder's state.
 
-    Which window a note is drawn in, and with which dice, hangs on the events alone, as long as the decoder
-    keeps its way of reading. So when `prepare` is called makes no difference, but to the time a turn takes.
+    Which window a note is drawn in, and with which dice, hangs on the events alone. So when `prepare` is
+    called makes no difference, but to the time a turn takes.
     """
 
     def __init__(self, decoder: Decoder, seed: int) -> None:
@@ -73,7 +71,6 @@ class Timeline:
         self._longest = decoder.config.vocabulary.longest
         self._events: list[Event] = []
         self._number = 0
-        self._way = 0
         self._live: Window
         """Of all the events: what the next note is drawn in."""
         self._next: Window | None
@@ -88,7 +85,7 @@ class Timeline:
     @property
     def behind(self) -> bool:
         """Whether there is something to prepare."""
-        return self._stale or len(self._events) - self._ahead >= PIECE
+        return len(self._events) - self._ahead >= PIECE
 
     def revise(self, keep: int, keys: Sequence[Key]) -> None:
         """Forget the solo notes after number `keep`, and add what the human struck."""
@@ -105,8 +102,7 @@ class Timeline:
         if same:
             self._live = self._back(self._live, same)
             if self._next:
-                latest = max(0, same - self._decoder.capacity // 4) if self._stale else same - 1
-                self._next = self._back(self._next, same) if self._next.first <= latest else None
+                self._next = self._back(self._next, same) if self._next.first < same else None
         else:  # a window begins with its first event: nothing may lie before its origin
             self._begin(wanted[0].onset if wanted else 0)
         self._append(wanted[same:])
@@ -156,23 +152,6 @@ class Timeline:
             self._next = self._read(self._next, self._ahead + PIECE)
         # The device takes orders in advance: without the wait, a chord would queue behind them all.
         jax.block_until_ready((self._next.state.rows, self._next.state.cache))
-        if self._stale and self._next.end == len(self._events):
-            self._turn()
-
-    def refresh(self) -> None:
-        """The decoder reads in another way from now on: have the latest events read anew, then turn early.
-
-        Until then the music goes on in the window as it is. In its last quarter the turn itself comes first,
-        with what is prepared for it: a new beginning could not catch up in time, and the turn would be a gap.
-        """
-        self._way += bool(self._events)
-        if self._decoder.capacity - len(self._events) > self._decoder.capacity // 4:
-            self._next = None
-
-    @property
-    def _stale(self) -> bool:
-        """Whether the window was read in another way than the decoder's now."""
-        return self._live.way != self._way
 
     @property
     def _successor(self) -> int:
@@ -184,8 +163,7 @@ class Timeline:
         """
         if self._next:
             return self._next.first
-        half = self._decoder.capacity // 2
-        return max(0, len(self._events) - half) if self._stale else self._decoder.capacity - 1 - half
+        return self._decoder.capacity - 1 - self._decoder.capacity // 2
 
     @property
     def _ahead(self) -> int:
@@ -233,7 +211,7 @@ class Timeline:
 
     def _opened(self, first: int, origin: int) -> Window:
         # The window's origin is part of its dice: two windows of one piece are not to repeat each other.
-        return Window(first, origin, self._decoder.begin((self._seed << 32) + origin), self._way)
+        return Window(first, origin, self._decoder.begin((self._seed << 32) + origin))
 
     def _read(self, window: Window, end: int) -> Window:
         """The window with the events up to place `end`."""
