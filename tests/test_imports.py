@@ -110,3 +110,13 @@ def test_the_player_and_the_commands_load_no_jax(module: str) -> None:
 def test_the_public_names_come_without_the_model() -> None:
     script = "import sys; from jazzd import Note5D; sys.exit('jax' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_the_bench_of_the_engine_needs_four_packages_only() -> None:
+    """jax, flax, numpy and safetensors, with what these bring; everything else of ours is out of reach."""
+    absent = (
+        "huggingface_hub jaxtyping beartype matplotlib mido rtmidi pretty_midi pydantic pydantic_settings "
+        "platformdirs typer tomlkit watchdog structlog uvloop"
+    )
+    script = f"import sys; sys.modules.update(dict.fromkeys({absent.split()!r})); import jazzd.bench.engine"
+    subprocess.run([sys.executable, "-c", script], check=True)
