@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from jazzd.cli import base, learning, playing, styles
+from jazzd.cli import base, learning, measuring, playing, styles
 from jazzd.errors import ConfigError, JazzdError
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ app = typer.Typer(
 )
 app.add_typer(playing.app)
 app.add_typer(learning.app)
+app.add_typer(measuring.app)
 app.add_typer(base.app, name="base")
 app.add_typer(styles.app, name="styles")
 

@@ -1,4 +1,4 @@
-"""The commands that train and measure models."""
+"""The commands that train models."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,17 +7,9 @@ import typer
 
 from jazzd.cli.options import (
     FOLDER,
-    BaseOption,
-    DeviceOption,
     DtypeOption,
-    JsonOption,
     NumericsOption,
-    StyleOption,
-    StylesOption,
     check_folder,
-    daemon_options,
-    shares,
-    show,
     within,
 )
 from jazzd.errors import ConfigError, StyleError
@@ -27,69 +19,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 app = typer.Typer()
-bench_app = typer.Typer(help="Measure, and say on what.", no_args_is_help=True)
-app.add_typer(bench_app, name="bench")
 BASE, STYLE = Recipe(), StyleRecipe()
 
 
 def _default(value: object, words: str = "") -> str:
     """Help for an option that is None unless it is given."""
     return f"{words} [default: {value}]".strip()
-
-
-@app.command()
-def evaluate(
-    midi: Annotated[
-        Path | None, typer.Argument(metavar="MIDI_DIR", help="A folder of music it has not heard.")
-    ] = None,
-    rows: Annotated[
-        Path | None, typer.Option(metavar="FILE.npz", help="Score the rows of this file instead.")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="OUT.npz", help="The file for the rows' scores.")
-    ] = None,
-    no_chords: Annotated[bool, typer.Option("--no-chords", help="Hide the chords of solos.")] = False,
-    style: StyleOption = "",
-    styles: StylesOption = Path("styles"),
-    base: BaseOption = "builtin",
-    dtype: DtypeOption = None,
-    numerics: NumericsOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Measure how well the model foretells music, in nats a note."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from jazzd.moonbeam import resident, weights
-    from jazzd.styles.wardrobe import Wardrobe
-    from jazzd.teach.evaluate import evaluate as measure
-    from jazzd.teach.evaluate import score_rows
-
-    if (midi is None) == (rows is None) or (rows is None) != (output is None):
-        raise ConfigError("say either a folder of MIDI files, or --rows FILE.npz and -o OUT.npz")
-    loaded = weights.load(base, resident.element_type(dtype), numerics)
-    model, wardrobe = loaded.model, Wardrobe.open(styles, loaded)
-    wardrobe.registry.rescan()
-    mix = wardrobe.mix(shares(style))
-    if rows and output:
-        show(score_rows(model, rows, output, mix), as_json)
-    if not midi:
-        return
-    console = Console(stderr=True)
-    # Where nobody looks on, even a bar that goes away would leave an empty line.
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("listening", total=None)
-        figures = measure(
-            model,
-            midi,
-            not no_chords,
-            lambda done, of: bar.update(task, completed=done, total=of),
-            lambda refused: console.print(
-                f"left out: {refused.reason}", highlight=False, markup=False, soft_wrap=True
-            ),
-            mix,
-        )
-    show(figures, as_json)
 
 
 @app.command()
@@ -105,7 +40,11 @@ def finetune(
         bool, typer.Option("--resume", help="Go on where the run was stopped, with its options.")
     ] = False,
     base: Annotated[
-        str | None, typer.Option(metavar=FOLDER, help="The base to bend; if not given, daemon.toml's.")
+        str | None,
+        typer.Option(
+            metavar=FOLDER,
+            help="The base to bend; if not given, daemon.toml's. With --full, the one to train further.",
+        ),
     ] = None,
     styles: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Where the style goes; if not given, daemon.toml's.")
@@ -197,11 +136,14 @@ def finetune(
 
 
 def _make_base(midi: Path, run: Path, given: dict[str, Any], console: "Console", resume: bool) -> None:
+    recipe = resumed(run, Recipe, given) if resume else chosen(Recipe, given)
+
+    from jazzd.moonbeam import weights
     from jazzd.moonbeam.config import Config
     from jazzd.teach.full import train_base
 
-    recipe = resumed(run, Recipe, given) if resume else chosen(Recipe, given)
-    train_base(midi, run, Config.builtin(), recipe, console, resume)
+    config = weights.identify(recipe.base)[0] if recipe.base else Config.builtin()
+    train_base(midi, run, config, recipe, console, resume)
     print(f"{run / 'best'} is a base now: jazzd run --base {run / 'best'}")
 
 
@@ -234,60 +176,3 @@ def _make_style(
     if result.style >= result.base:
         print(f"{name} foretells them no better than the base does: it needs more music to learn from")
     print(f"{name} is in {result.path}: a running daemon has it at once")
-
-
-@bench_app.command("engine")
-def bench_engine(
-    base: BaseOption = "builtin",
-    dtype: DtypeOption = None,
-    numerics: NumericsOption = None,
-    device: DeviceOption = "auto",
-    as_json: JsonOption = False,
-) -> None:
-    """Time the model: a note, a chord's prefill, the start."""
-    from jazzd.bench.engine import bench
-
-    show(bench(base, dtype, numerics, device), as_json)
-
-
-@bench_app.command("latency")
-def bench_latency(
-    base: BaseOption = "builtin",
-    dtype: DtypeOption = None,
-    numerics: NumericsOption = None,
-    styles: StylesOption = Path("styles"),
-    as_json: JsonOption = False,
-) -> None:
-    """Time the answer to 300 chords through real MIDI ports (about four minutes)."""
-    from jazzd.bench import latency
-
-    show(latency.measure(options=daemon_options(base, dtype, numerics, styles)), as_json)
-
-
-@bench_app.command("styles")
-def bench_styles(
-    base: BaseOption = "builtin",
-    dtype: DtypeOption = None,
-    numerics: NumericsOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Change the style 1,000 times while a daemon plays (five minutes)."""
-    from jazzd.bench import styles
-
-    options = daemon_options(base, dtype, numerics, Path())
-    show(styles.measure(base, options[:-2]), as_json)
-
-
-@bench_app.command("switch")
-def bench_switch(
-    midi: Annotated[Path, typer.Argument(metavar="MIDI_DIR", help="Unheard music in that style.")],
-    style: Annotated[str, typer.Option(metavar="NAME", help="The style that is switched to.")],
-    old: Annotated[str, typer.Option("--from", metavar="NAME", help="And from; if not given, none.")] = "",
-    styles: StylesOption = Path("styles"),
-    base: BaseOption = "builtin",
-    as_json: JsonOption = False,
-) -> None:
-    """Measure whether the context is to be read again after a change of style."""
-    from jazzd.bench import switch
-
-    show(switch.measure(midi, style, old, styles, base), as_json)

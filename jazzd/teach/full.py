@@ -27,7 +27,7 @@ KINDS = ("chords", "plain")
 def train_base(
     midi: Path, run: Path, config: Config, choices: Recipe, console: Console, resume: bool = False
 ) -> dict[str, Any]:
-    """Train a base on every MIDI file below `midi`; returns the best validation's figures.
+    """Train a base, or one further, on every MIDI file below `midi`; returns the best validation's figures.
 
     The best weights so far are the base folder `run/best`. Raises MidiError for a folder without usable files
     or a run that exists and is not to be resumed, and what `train.train` raises.
@@ -40,7 +40,9 @@ def train_base(
     if not taught_pieces:
         raise MidiError(f"{midi}: too few files: at least one tune to learn from and one to validate with")
     train.begin(run, choices, pieces)
-    taught = Dataset(taught_pieces, config.vocabulary, choices.length, choices.chord_share, True)
+    taught = Dataset(
+        taught_pieces, config.vocabulary, choices.length, choices.chord_share, True, tempo=choices.tempo
+    )
     graph, subject = whole(config, choices)
 
     def keep(params: Tree) -> None:
@@ -56,6 +58,8 @@ def train_base(
         draw=partial(taught.batch, choices.batch_size, choices.seed),
         validation=_validation(held_out, config, choices),
         keep=keep,
+        base=choices.base,
+        mark=weights.identify(choices.base)[1] if choices.base else "",
     )
     history = History.load(run)
     train.train(Trainer(subject, choices.batch_size, choices.seed), course, history, run, console)
@@ -63,8 +67,9 @@ def train_base(
 
 
 def whole(config: Config, choices: Recipe) -> tuple[nnx.GraphDef[Moonbeam], Subject]:
-    """All weights of a new base."""
-    graph, params = nnx.split(Moonbeam(config, nnx.Rngs(choices.seed)), nnx.Param)
+    """All weights of a base: a new one, or one that has learned before. Raises ModelError."""
+    new = Moonbeam(config, nnx.Rngs(choices.seed)) if not choices.base else weights.load(choices.base).model
+    graph, params = nnx.split(new, nnx.Param)
 
     def nats(params: Tree, frozen: Tree, batch: loss.Arrays, key: jax.Array | None = None) -> loss.Nats:
         return loss.nats(nnx.merge(graph, params), batch)

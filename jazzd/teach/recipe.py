@@ -15,6 +15,8 @@ from jazzd.errors import ConfigError
 class Recipe:
     """How a base is trained; written beside the weights as `recipe.json`."""
 
+    base: str = ""
+    """The base whose training is taken up again; empty for a new one."""
     steps: int = 4000
     batch_size: int = 8
     length: int = 256
@@ -25,6 +27,8 @@ class Recipe:
     weight_decay: float = 0.05
     clip: float = 1.0
     chord_share: float = 0.35
+    tempo: float = 0.08
+    """Each window is stretched by up to this share either way."""
     validate_every: int = 100
     validation_batches: int = 8
     seed: int = 0

@@ -74,6 +74,10 @@ class Course:
     """Kind of music -> what to measure it by."""
     keep: Callable[[Tree], None]
     """Write these weights: they are the best so far."""
+    base: str = ""
+    """What it goes out from; empty for nothing but chance."""
+    mark: str = ""
+    """The fingerprint of that."""
 
 
 class Trainer:
@@ -165,6 +169,8 @@ def train(trainer: Trainer, course: Course, history: History, run: Path, console
     Raises StoppedError when the user wants it to end, ModelError when the disk is full; both times with what
     has been reached safe in the run's folder.
     """
+    if course.base:
+        _set_out(trainer, course, history, run)
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax tells of its errors twice
     options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
     with (
@@ -201,6 +207,19 @@ def train(trainer: Trainer, course: Course, history: History, run: Path, console
                     console.print(f"step {done}/{course.steps}: {history.summary()}")
             if stop.is_set():
                 raise StoppedError(f"stopped after step {done} of {course.steps}; go on with --resume")
+
+
+def _set_out(trainer: Trainer, course: Course, history: History, run: Path) -> None:
+    """Note what the base foretells before the training. Raises ModelError where the run began on another."""
+    if history.start is None:
+        with writing(run):
+            figures = {kind: trainer.validate(part) for kind, part in course.validation.items()}
+            history.add({"step": 0, **figures, "base": course.mark})
+    elif history.start["base"] != course.mark:
+        raise ModelError(
+            f"{run} was begun on the base {history.start['base']}, and {course.base} is {course.mark}; "
+            "name its own --base, or choose another --out"
+        )
 
 
 def begin(run: Path, choices: Recipe | StyleRecipe, pieces: Sequence[corpus.Piece]) -> None:

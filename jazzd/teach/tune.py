@@ -16,7 +16,7 @@ from flax import nnx
 from pydantic import ValidationError
 from rich.console import Console
 
-from jazzd.errors import ConfigError, MidiError, ModelError
+from jazzd.errors import ConfigError, MidiError
 from jazzd.moonbeam import decode, lora, resident, targets, weights
 from jazzd.moonbeam.config import Config
 from jazzd.moonbeam.model import Moonbeam
@@ -92,17 +92,10 @@ def train_style(
         keep=lambda factors: style.write(
             run / "best.safetensors", Style(manifest, _adapter(factors, manifest, config))
         ),
+        base=choices.base,
+        mark=mark,
     )
     trainer = Trainer(subject(base.model, choices, course.steps), choices.batch_size, choices.seed)
-    if history.start is None:
-        with train.writing(run):
-            plain = trainer.validate(course.validation[HELD_OUT])
-            history.add({"step": 0, HELD_OUT: plain, "base": mark})
-    elif history.start["base"] != mark:
-        raise ModelError(
-            f"{run} was begun on the base {history.start['base']}, and {choices.base} is {mark}; "
-            "name its own --base, or choose another --out"
-        )
     train.train(trainer, course, history, run, console)
     facts = BaseFacts(mark, config, partial(weights.tensors, choices.base))
     best = style.read(run / "best.safetensors", facts).adapter
