@@ -1,13 +1,16 @@
 """The commands that train models."""
 
+import json
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from jazzd.cli.options import (
     FOLDER,
     DtypeOption,
+    JsonOption,
     NumericsOption,
     check_folder,
     within,
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 BASE, STYLE = Recipe(), StyleRecipe()
+Voice = Literal["line", "right-hand", "all"]
 
 
 def _default(value: object, words: str = "") -> str:
@@ -28,9 +32,66 @@ def _default(value: object, words: str = "") -> str:
 
 
 @app.command()
+def prepare(
+    midi: Annotated[Path, typer.Argument(metavar="MIDI_DIR", help="A folder of MIDI files, however messy.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DATASET", help="The folder to write.")],
+    voice: Annotated[
+        Voice | None,
+        typer.Option(help="Which notes are the solo; if not given, told by each file: see docs/teaching.md."),
+    ] = None,
+    split: Annotated[
+        str, typer.Option(metavar="N,N,N", help="Percent of the tunes to learn from, stop by and judge by.")
+    ] = "80,10,10",
+    seed: Annotated[int, typer.Option(min=0, help="Another one splits them another way.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a dataset of a folder of MIDI files, and see what is in it."""
+    from rich.console import Console
+
+    from jazzd.teach import prepare as work
+    from jazzd.teach import report
+    from jazzd.teach.train import progress
+
+    shares = _split(split)
+    check_folder(output)
+    console = Console(stderr=True)
+    with progress(console) as bar:
+        task = bar.add_task("reading MIDI", total=None, note="")
+        found = work.prepare(
+            midi, voice, shares, seed, lambda done, of: bar.update(task, completed=done, total=of)
+        )
+    figures = work.write(output, found)
+    if as_json:
+        print(json.dumps(figures))
+        return
+    Console().print(report.shown(figures))
+    for refused in found.refused:
+        print(f"left out: {refused.reason}")
+    print(f"{output} is a dataset now: jazzd finetune {output} --name NAME")
+
+
+def _split(text: str) -> tuple[float, float, float]:
+    """Shares of one. Raises ConfigError."""
+    try:
+        train, validation, test = (float(part) / 100 for part in text.split(","))
+    except ValueError:
+        train = validation = test = math.nan
+    if not (train > 0 and validation > 0 and test >= 0 and math.isclose(train + validation + test, 1)):
+        raise ConfigError(
+            f"--split {text!r}: write three percentages that make 100, as in 80,10,10; only the last may be 0"
+        )
+    return train, validation, test
+
+
+@app.command()
 def finetune(
     context: typer.Context,
-    midi: Annotated[Path, typer.Argument(metavar="MIDI_DIR", help="A folder of MIDI files to learn from.")],
+    midi: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATASET|MIDI_DIR", help="What `jazzd prepare` wrote, or a folder of MIDI files."
+        ),
+    ],
     name: Annotated[str, typer.Option(help="What to call the style, or the base.")],
     full: Annotated[bool, typer.Option("--full", help="Train every weight: makes a base.")] = False,
     out: Annotated[
@@ -114,7 +175,7 @@ def finetune(
     low: Annotated[int | None, typer.Option(min=0, max=127, help="The lowest pitch of its solos.")] = None,
     high: Annotated[int | None, typer.Option(min=0, max=127, help="The highest.")] = None,
 ) -> None:
-    """Learn a style from a folder of MIDI files.
+    """Learn a style from a dataset or a folder of MIDI files.
 
     With --full a whole base, which is the folder RUN/best.
     """

@@ -21,10 +21,9 @@ constexpr int kLanes = 16;
 #else
 constexpr int kLanes = 8;  // a register of AVX2, two of NEON
 #endif
-constexpr int kGroup = 4;             // rows of x at once, so that W is widened once for all of them
-constexpr int kAlone = 4;             // pairs of a tile of one row: sums that fit the registers
-constexpr int kGrouped = kLanes / 8;  // and of a group: AVX-512 has more registers
-constexpr int kAhead = 8192;          // bytes of W that are asked for before they are needed
+constexpr int kGroup = 4;         // rows of x at once, so that W is widened once for all of them
+constexpr int kDeep = 8;          // rows of W at once, so that the sums are fetched once for all of them
+constexpr int64_t kPanel = 1024;  // columns of a panel at most: W comes in long runs, the sums stay close by
 
 typedef float Floats __attribute__((vector_size(4 * kLanes)));
 typedef uint32_t Words __attribute__((vector_size(4 * kLanes)));
@@ -39,63 +38,78 @@ struct Product {
   int64_t rows, inner, columns;
 };
 
-// Some rows and pairs of vectors of y.
-template <int kRows, int kPairs>
-void Tile(const Product& p, int64_t row, int64_t column) {
-  constexpr int kWidth = kPairs * kPair;
-  Floats even[kRows][kPairs] = {}, odd[kRows][kPairs] = {};
-  const float* x = p.x + row * p.inner;
-  for (int64_t i = 0; i < p.inner; ++i) {
-    const uint16_t* w = p.w + i * p.columns + column;
-    for (int c = 0; c < kWidth; c += 32) __builtin_prefetch(w + kAhead / 2 / kWidth * p.columns + c);
-    for (int v = 0; v < kPairs; ++v) {
+// Adds kDeep rows of W, from row i on, to the sums of kRows rows of y over the pairs of a panel.
+template <int kRows, int kDepth>
+void Add(const Product& p, int64_t row, int64_t i, int64_t begin, int64_t pairs, Floats* sums) {
+  const float* x = p.x + row * p.inner + i;
+  const uint16_t* w = p.w + i * p.columns + begin;
+  for (int64_t v = 0; v < pairs; ++v) {
+    Floats even[kRows], odd[kRows];
+    for (int r = 0; r < kRows; ++r) {
+      even[r] = sums[(v * kRows + r) * 2];
+      odd[r] = sums[(v * kRows + r) * 2 + 1];
+    }
+    for (int d = 0; d < kDepth; ++d) {
       Words words;
-      std::memcpy(&words, w + v * kPair, sizeof words);
+      std::memcpy(&words, w + d * p.columns + v * kPair, sizeof words);
+      __builtin_prefetch(w + (d + kDepth) * p.columns + v * kPair);  // else each run would begin slowly
       const Floats low = (Floats)(words << 16), high = (Floats)(words & 0xffff0000);
       for (int r = 0; r < kRows; ++r) {
-        even[r][v] += x[r * p.inner + i] * low;
-        odd[r][v] += x[r * p.inner + i] * high;
+        even[r] += x[r * p.inner + d] * low;
+        odd[r] += x[r * p.inner + d] * high;
       }
     }
-  }
-  for (int r = 0; r < kRows; ++r) {
-    float* y = p.y + (row + r) * p.columns + column;
-    for (int c = 0; c < kWidth; c += 2) {
-      y[c] = even[r][c / kPair][c % kPair / 2];
-      y[c + 1] = odd[r][c / kPair][c % kPair / 2];
+    for (int r = 0; r < kRows; ++r) {
+      sums[(v * kRows + r) * 2] = even[r];
+      sums[(v * kRows + r) * 2 + 1] = odd[r];
     }
   }
 }
 
-// Rows of y from column `begin` to `end`, in tiles that narrow where the end comes.
-template <int kRows, int kPairs>
-void Strip(const Product& p, int64_t row, int64_t begin, int64_t end) {
-  if constexpr (kPairs > 0) {
-    for (; begin + kPairs * kPair <= end; begin += kPairs * kPair) Tile<kRows, kPairs>(p, row, begin);
-    Strip<kRows, kPairs / 2>(p, row, begin, end);
-  } else {
-    for (int64_t r = row; r < row + kRows; ++r) {
-      float sums[kPair] = {};
-      for (int64_t i = 0; i < p.inner; ++i) {
-        for (int64_t c = begin; c < end; ++c) {
-          const uint32_t word = uint32_t{p.w[i * p.columns + c]} << 16;
-          float wide;
-          std::memcpy(&wide, &word, sizeof wide);
-          sums[c - begin] += p.x[r * p.inner + i] * wide;
-        }
-      }
-      std::copy(sums, sums + (end - begin), p.y + r * p.columns + begin);
+// A row of y over the few columns that fill no pair of vectors.
+void Rest(const Product& p, int64_t row, int64_t begin, int64_t end) {
+  float sums[kPair] = {};
+  for (int64_t i = 0; i < p.inner && begin < end; ++i) {
+    for (int64_t c = begin; c < end; ++c) {
+      const uint32_t word = uint32_t{p.w[i * p.columns + c]} << 16;
+      float wide;
+      std::memcpy(&wide, &word, sizeof wide);
+      sums[c - begin] += p.x[row * p.inner + i] * wide;
     }
   }
+  std::copy(sums, sums + (end - begin), p.y + row * p.columns + begin);
 }
+
+// kRows rows of y from column `begin` to `end`.
+template <int kRows>
+void Panel(const Product& p, int64_t row, int64_t begin, int64_t end) {
+  const int64_t pairs = (end - begin) / kPair;
+  Floats sums[kPanel / kPair * kRows * 2] = {};
+  int64_t i = 0;
+  for (; i + kDeep <= p.inner; i += kDeep) Add<kRows, kDeep>(p, row, i, begin, pairs, sums);
+  for (; i < p.inner; ++i) Add<kRows, 1>(p, row, i, begin, pairs, sums);
+  for (int r = 0; r < kRows; ++r) {
+    float* y = p.y + (row + r) * p.columns + begin;
+    for (int64_t c = 0; c < pairs * kPair; c += 2) {
+      const Floats* pair = sums + (c / kPair * kRows + r) * 2;
+      y[c] = pair[0][c % kPair / 2];
+      y[c + 1] = pair[1][c % kPair / 2];
+    }
+    Rest(p, row + r, begin + pairs * kPair, end);
+  }
+}
+
+// How many parts of that size it takes.
+int64_t Parts(int64_t whole, int64_t size) { return (whole + size - 1) / size; }
 
 // A product cut into panels of columns, which threads take one after another.
 class Work {
  public:
-  explicit Work(const Product& product)
-      : p_(product),
-        width_((p_.rows < kGroup ? kAlone : kGrouped) * kPair),
-        panels_((p_.columns + width_ - 1) / width_) {}
+  Work(const Product& product, int64_t threads) : p_(product) {
+    const int64_t share = std::max<int64_t>(1, Parts(p_.columns, std::max<int64_t>(1, threads)));  // of a thread
+    width_ = Parts(Parts(share, Parts(share, kPanel)), kPair) * kPair;
+    panels_ = Parts(p_.columns, width_);
+  }
 
   int64_t panels() const { return panels_; }
 
@@ -103,10 +117,10 @@ class Work {
     for (int64_t panel; (panel = taken_++) < panels_; ++done_) {
       const int64_t begin = panel * width_, end = std::min(begin + width_, p_.columns);
       if (p_.rows < kGroup) {
-        for (int64_t row = 0; row < p_.rows; ++row) Strip<1, kAlone>(p_, row, begin, end);
+        for (int64_t row = 0; row < p_.rows; ++row) Panel<1>(p_, row, begin, end);
       } else {
         for (int64_t row = 0; row < p_.rows; row += kGroup) {  // the last group may overlap the one before
-          Strip<kGroup, kGrouped>(p_, std::min(row, p_.rows - kGroup), begin, end);
+          Panel<kGroup>(p_, std::min(row, p_.rows - kGroup), begin, end);
         }
       }
     }
@@ -119,7 +133,7 @@ class Work {
 
  private:
   const Product p_;
-  const int64_t width_, panels_;
+  int64_t width_, panels_;
   std::atomic<int64_t> taken_{0}, done_{0};
 };
 
@@ -128,7 +142,7 @@ ffi::Error Multiply(ffi::ThreadPool pool, ffi::BufferR2<ffi::F32> x, ffi::Buffer
   const Product product{x.typed_data(), static_cast<const uint16_t*>(w.untyped_data()), y->typed_data(),
                         x.dimensions()[0], x.dimensions()[1], w.dimensions()[1]};
   // Shared, since a helper may come when all is done and the caller gone: it then finds no panel to take.
-  const auto work = std::make_shared<Work>(product);
+  const auto work = std::make_shared<Work>(product, pool.num_threads());
   for (int64_t threads = std::min(pool.num_threads(), work->panels()); threads > 1; --threads) {
     pool.Schedule([work] { work->Run(); });
   }

@@ -3,44 +3,68 @@
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Literal
 
+import mido
 import numpy as np
 from jaxtyping import Int
 
 from jazzd.errors import ConfigError, MidiError
 from jazzd.moonbeam import midi
+from jazzd.moonbeam.tokens import OCTAVE, ONSET, PITCH_CLASS, TICKS_PER_SECOND
 from jazzd.music import chords
 
+STORED = "corpus.npz"
+"""The file with a folder's pieces."""
 VALIDATION_SHARE = 0.05
+Changes = tuple[tuple[int, str], ...]
+"""Chord symbols and the ticks at which they begin."""
+TEXTS = ("name", "side", "voice", "chords_from")
+"""The fields of a piece that are words."""
+Side = Literal["train", "validation", "test"]
+"""What a piece is there for."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One song: its notes, and the chord symbols that its `marker` events carry (tick, symbol)."""
+    """One song: its notes and its chords."""
 
     name: str
     rows: Int[np.ndarray, "N 6"]
-    chords: tuple[tuple[int, str], ...] = ()
+    chords: Changes = ()
+    side: Side = "train"
+    voice: str = ""
+    """Which of the file's notes these are, by `voices.choose`; all of them as they stand if empty."""
+    chords_from: str = "markers"
 
-    @property
-    def lot(self) -> float:
+    def lot(self, seed: int = 0) -> float:
         """A number from 0 to 1, drawn by the name without its take: takes of one tune have the same."""
         tune = re.sub(r"_\d{1,2}$", "", Path(self.name).stem)
-        return int(hashlib.sha256(tune.encode()).hexdigest()[:8], 16) / 2**32
+        drawn = hashlib.sha256((f"{tune} {seed}" if seed else tune).encode()).hexdigest()
+        return int(drawn[:8], 16) / 2**32
+
+    @property
+    def content(self) -> str:
+        """The same for the same music in another key, at another tempo, under another name."""
+        pitches = self.rows[:, OCTAVE] * 12 + self.rows[:, PITCH_CLASS]
+        intervals = np.diff(pitches[np.lexsort((pitches, self.rows[:, ONSET]))])
+        return hashlib.sha256(intervals.astype(np.int16).tobytes()).hexdigest()
 
 
-def split(pieces: Sequence[Piece]) -> tuple[list[Piece], list[Piece]]:
-    """The pieces to teach and those to validate with: about a twentieth of the tunes, but at least one.
+def split(pieces: Sequence[Piece]) -> list[Piece]:
+    """The pieces of a base with their sides: a twentieth of the tunes, but at least one, validates.
 
     The tune's name decides alone, so that its takes stay on one side, and more files change no tune's side.
     """
-    limit = max(VALIDATION_SHARE, min((piece.lot for piece in pieces), default=0.0))
-    return [p for p in pieces if p.lot > limit], [p for p in pieces if p.lot <= limit]
+    limit = max(VALIDATION_SHARE, min((piece.lot() for piece in pieces), default=0.0))
+    return [replace(p, side="validation" if p.lot() <= limit else "train") for p in pieces]
 
 
 @dataclass(frozen=True)
@@ -49,6 +73,20 @@ class Refused:
 
     name: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What became of each file of a folder."""
+
+    pieces: tuple[Piece, ...]
+    refused: tuple[Refused, ...]
+
+
+Step = Callable[[int, int], None]
+"""Told of the progress: so many are done, of so many."""
+Reader = Callable[[Path, str], Piece | Refused]
+"""Of a file and what to call it. Runs in a process of its own."""
 
 
 def files(folder: Path) -> list[Path]:
@@ -65,16 +103,21 @@ def files(folder: Path) -> list[Path]:
 
 
 def read(path: Path, name: str) -> Piece | Refused:
-    """The piece in the file at `path`, or the reason why there is none."""
+    """The piece in the file at `path` with all its notes, or the reason why there is none."""
     try:
         file = midi.read_midi(path)
         rows = midi.encode(file)
-        markers = [(round(100 * at), m.text.strip()) for at, m in midi.timed(file) if m.type == "marker"]
     except MidiError as error:
         return Refused(name, str(error))
-    if not len(rows):
-        return Refused(name, f"{path}: no notes in it")
-    return Piece(name, rows, tuple((tick, text) for tick, text in markers if _is_chord(text)))
+    return Piece(name, rows, marked(file)) if len(rows) else Refused(name, f"{path}: no notes in it")
+
+
+def marked(file: mido.MidiFile) -> Changes:
+    """The chords that the file's markers name. Raises MidiError for type 2 files."""
+    texts = [
+        (round(TICKS_PER_SECOND * at), m.text.strip()) for at, m in midi.timed(file) if m.type == "marker"
+    ]
+    return tuple((tick, text) for tick, text in texts if _is_chord(text))
 
 
 def _is_chord(text: str) -> bool:
@@ -86,23 +129,19 @@ def _is_chord(text: str) -> bool:
     return True
 
 
-def _read_under(arguments: tuple[Path, Path]) -> Piece | Refused:
-    folder, path = arguments
-    return read(path, path.relative_to(folder).as_posix())
-
-
 def read_folder(
-    folder: Path, step: Callable[[int, int], None] = lambda done, of: None
+    folder: Path, step: Step = lambda done, of: None, reader: Reader = read
 ) -> list[Piece | Refused]:
-    """Every file below `folder`, in name order; `step(done, of)` is told of the progress.
+    """What the reader says of every file below `folder`, in name order.
 
     Raises MidiError when there is none, or none that is a piece.
     """
     paths = files(folder)
+    names = [path.relative_to(folder).as_posix() for path in paths]
     found: list[Piece | Refused] = []
     # Spawned, not forked: the caller may have JAX's threads.
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        for item in pool.map(_read_under, [(folder, path) for path in paths], chunksize=8):
+        for item in pool.map(reader, paths, names, chunksize=8):
             found.append(item)
             step(len(found), len(paths))
     refused = [item for item in found if isinstance(item, Refused)]
@@ -111,16 +150,23 @@ def read_folder(
     return found
 
 
+def gather(folder: Path, step: Step = lambda done, of: None) -> Gathered:
+    """All the music below `folder` as it stands, for a base. Raises MidiError when no file can be used."""
+    found = read_folder(folder, step)
+    pieces = split([item for item in found if isinstance(item, Piece)])
+    return Gathered(tuple(pieces), tuple(item for item in found if isinstance(item, Refused)))
+
+
 def save(path: Path, pieces: Sequence[Piece]) -> None:
     """Write the pieces as one npz file, under its final name only when it is whole."""
+    symbols = [symbol for piece in pieces for _, symbol in piece.chords]
     contents = {
-        "names": np.array([piece.name for piece in pieces], dtype=np.str_),
-        "lengths": np.array([len(piece.rows) for piece in pieces], dtype=np.int64),
-        "rows": _joined([piece.rows for piece in pieces], 6).astype(np.int32),
-        "chord_counts": np.array([len(piece.chords) for piece in pieces], dtype=np.int64),
-        "chord_ticks": np.array([tick for piece in pieces for tick, _ in piece.chords], dtype=np.int64),
-        "chord_symbols": np.array([symbol for piece in pieces for _, symbol in piece.chords], dtype=np.str_),
-    }
+        "lengths": np.array([len(piece.rows) for piece in pieces], np.int64),
+        "rows": np.concatenate([np.zeros((0, 6), np.int64), *(p.rows for p in pieces)]).astype(np.int32),
+        "chord_counts": np.array([len(piece.chords) for piece in pieces], np.int64),
+        "chord_ticks": np.array([tick for piece in pieces for tick, _ in piece.chords], np.int64),
+        "chord_symbols": np.array(symbols, np.str_),
+    } | {text: np.array([getattr(piece, text) for piece in pieces], np.str_) for text in TEXTS}
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with partial.open("wb") as file:
@@ -131,16 +177,20 @@ def save(path: Path, pieces: Sequence[Piece]) -> None:
 
 
 def load(path: Path) -> list[Piece]:
-    """The pieces that `save` wrote."""
-    with np.load(path) as stored:
-        rows = np.split(stored["rows"].astype(np.int64), np.cumsum(stored["lengths"])[:-1])
-        ticks = np.split(stored["chord_ticks"], np.cumsum(stored["chord_counts"])[:-1])
-        symbols = np.split(stored["chord_symbols"], np.cumsum(stored["chord_counts"])[:-1])
-        return [
-            Piece(str(name), part, tuple((int(t), str(s)) for t, s in zip(at, text, strict=True)))
-            for name, part, at, text in zip(stored["names"], rows, ticks, symbols, strict=True)
-        ]
-
-
-def _joined(arrays: Iterable[Int[np.ndarray, "_ C"]], columns: int) -> Int[np.ndarray, "N C"]:
-    return np.concatenate([np.zeros((0, columns), np.int64), *arrays])
+    """The pieces that `save` wrote. Raises MidiError where it did not."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            rows = np.split(stored["rows"].astype(np.int64), np.cumsum(stored["lengths"])[:-1])
+            ends = np.cumsum(stored["chord_counts"])[:-1]
+            changes = list(zip(stored["chord_ticks"].tolist(), stored["chord_symbols"].tolist(), strict=True))
+            texts = [
+                dict(zip(TEXTS, each, strict=True))
+                for each in zip(*(stored[t].tolist() for t in TEXTS), strict=True)
+            ]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        raise MidiError(f"{path}: no dataset, or a damaged one; run `jazzd prepare` again") from None
+    starts = [0, *ends.tolist()]
+    return [
+        Piece(rows=part, chords=tuple(changes[begin:end]), **named)
+        for part, begin, end, named in zip(rows, starts, [*starts[1:], len(changes)], texts, strict=True)
+    ]

@@ -20,6 +20,7 @@ from jazzd.moonbeam.tokens import (
     ONSET,
     PITCH_CLASS,
     SOS,
+    VELOCITY,
     Vocabulary,
     chunks,
 )
@@ -27,6 +28,8 @@ from jazzd.music import chords, voicing
 from jazzd.teach.corpus import Piece
 
 PADDING_BLOCK = 0
+LOWEST, HIGHEST = 21, 108
+"""A piano's keys."""
 SHORTEST_WINDOW = 32
 KEEP_CHORDS = 0.85
 """Share of windows of a piece with chords that show them: the model must also know the bare solo."""
@@ -50,7 +53,8 @@ class Dataset:
 
     `chord_share` of the windows come from pieces with chords, however few they are; `keys` transposes them
     into all twelve keys (the others have keys of their own, unless `every_key`). Each window is faster or
-    slower by up to the share `tempo`. Each note comes as often as every other, or, if `even`, each piece.
+    slower by up to the share `tempo` and, where its touch is a human's, louder or softer by up to `velocity`.
+    Each note comes as often as every other, or, if `even`, each piece.
     """
 
     pieces: Sequence[Piece]
@@ -60,6 +64,7 @@ class Dataset:
     keys: bool
     every_key: bool = False
     tempo: float = 0.0
+    velocity: int = 0
     even: bool = False
 
     def batch(self, size: int, seed: int, step: int) -> Batch:
@@ -106,9 +111,14 @@ class Dataset:
         shift = int(rng.integers(-6, 6)) if self.every_key or (self.keys and piece.chords) else 0
         if self.tempo:
             piece = stretched(piece, rng.uniform(1 - self.tempo, 1 + self.tempo))
+        shift += _octaves(piece.rows, shift)
         notes = transposed(piece.rows, shift)
+        if self.velocity and np.ptp(notes[:, VELOCITY]):
+            notes = struck(notes, int(rng.integers(-self.velocity, self.velocity + 1)))
         if piece.chords and rng.random() < KEEP_CHORDS:
-            notes = interleaved(notes, comping(piece, shift, random.Random(int(rng.integers(2**32)))))
+            notes = interleaved(
+                notes, comping(piece, (shift + 6) % 12 - 6, random.Random(int(rng.integers(2**32))))
+            )
         parts = chunks(clamped(notes, self.vocabulary), self.vocabulary.longest)
         part = parts[rng.choice(len(parts), p=np.array([len(p) for p in parts]) / sum(len(p) for p in parts))]
         # Beginning before the first row gives a piece's opening its share.
@@ -155,6 +165,25 @@ def transposed(rows: Int[np.ndarray, "N 6"], semitones: int) -> Int[np.ndarray, 
     moved = rows.copy()
     moved[:, OCTAVE], moved[:, PITCH_CLASS] = np.divmod(pitch, 12)
     return moved
+
+
+def _octaves(rows: Int[np.ndarray, "N 6"], semitones: int) -> int:
+    """What keeps pitched rows moved by `semitones` on a piano's keys, where an octave can do that."""
+    pitches = (rows[:, OCTAVE] * 12 + rows[:, PITCH_CLASS])[rows[:, INSTRUMENT] != DRUMS] + semitones
+    if not len(pitches):
+        return 0
+    fits = (
+        octave
+        for octave in (0, -12, 12)
+        if LOWEST <= min(pitches) + octave <= max(pitches) + octave <= HIGHEST
+    )
+    return next(fits, 0)
+
+
+def struck(rows: Int[np.ndarray, "N 6"], harder: int) -> Int[np.ndarray, "N 6"]:
+    """The rows with every velocity `harder`, within 1..127."""
+    velocities = (rows[:, VELOCITY:] + harder).clip(1, 127)
+    return np.concatenate([rows[:, :VELOCITY], velocities], axis=1)
 
 
 def interleaved(solo: Int[np.ndarray, "N 6"], comp: Int[np.ndarray, "C 6"]) -> Int[np.ndarray, "_ 6"]:

@@ -27,17 +27,18 @@ KINDS = ("chords", "plain")
 def train_base(
     midi: Path, run: Path, config: Config, choices: Recipe, console: Console, resume: bool = False
 ) -> dict[str, Any]:
-    """Train a base, or one further, on every MIDI file below `midi`; returns the best validation's figures.
+    """Train a base, or one further, on a dataset or the MIDI files below `midi`; returns the best figures.
 
-    The best weights so far are the base folder `run/best`. Raises MidiError for a folder without usable files
-    or a run that exists and is not to be resumed, and what `train.train` raises.
+    They are those of a validation. The best weights so far are the base folder `run/best`. Raises MidiError
+    for a folder without usable files or a run that exists and is not to be resumed, and what `train.train`
+    raises.
     """
     if not resume:
         train.check_new(run)
     train.use_every_core()
-    pieces = train.read(midi, run, console)
-    taught_pieces, held_out = corpus.split(pieces)
-    if not taught_pieces:
+    pieces = train.read(midi, run, console, corpus.gather)
+    taught_pieces, held_out = train.on_side(pieces, "train"), train.on_side(pieces, "validation")
+    if not taught_pieces or not held_out:
         raise MidiError(f"{midi}: too few files: at least one tune to learn from and one to validate with")
     train.begin(run, choices, pieces)
     taught = Dataset(

@@ -60,6 +60,8 @@ class StyleRecipe:
     clip: float = 1.0
     tempo: float = 0.08
     """Each window is stretched by up to this share either way."""
+    velocity: int = 6
+    """Each window is louder or softer by up to this, unless every note of the piece is struck alike."""
     patience: int = 16
     """Validations without a better one after which the training ends."""
     seed: int = 0

@@ -40,6 +40,10 @@ Tree = Any
 """Nested dicts of arrays."""
 
 
+Gather = Callable[[Path, corpus.Step], corpus.Gathered]
+"""Makes pieces of a folder of MIDI files."""
+
+
 class StoppedError(JazzdError):
     """The user stopped the run; it can go on."""
 
@@ -151,16 +155,25 @@ def check_new(run: Path) -> None:
         raise MidiError(f"{run} holds an earlier run; go on with --resume, or choose another --out")
 
 
-def read(midi: Path, run: Path, console: Console) -> list[corpus.Piece]:
-    """The pieces of the run's corpus, or those in the MIDI files below `midi`. Raises MidiError."""
-    if (stored := run / "corpus.npz").exists():
-        return corpus.load(stored)
+def read(source: Path, run: Path, console: Console, gather: Gather) -> list[corpus.Piece]:
+    """The pieces of the run, or of the dataset `source`, or those in the MIDI files below it.
+
+    Raises MidiError.
+    """
+    for folder in (run, source):
+        if (folder / corpus.STORED).is_file():
+            return corpus.load(folder / corpus.STORED)
     with progress(console) as bar:
         task = bar.add_task("reading MIDI", total=None, note="")
-        found = corpus.read_folder(midi, lambda done, of: bar.update(task, completed=done, total=of))
-    for refused in (item for item in found if isinstance(item, corpus.Refused)):
+        found = gather(source, lambda done, of: bar.update(task, completed=done, total=of))
+    for refused in found.refused:
         console.print(f"left out: {refused.reason}", highlight=False, markup=False)
-    return [item for item in found if isinstance(item, corpus.Piece)]
+    return list(found.pieces)
+
+
+def on_side(pieces: Sequence[corpus.Piece], side: corpus.Side) -> list[corpus.Piece]:
+    """The pieces that are there for that."""
+    return [piece for piece in pieces if piece.side == side]
 
 
 def train(trainer: Trainer, course: Course, history: History, run: Path, console: Console) -> None:
@@ -227,8 +240,8 @@ def begin(run: Path, choices: Recipe | StyleRecipe, pieces: Sequence[corpus.Piec
     with writing(run):
         run.mkdir(parents=True, exist_ok=True)
         recipe.save(run, choices)
-        if not (run / "corpus.npz").exists():
-            corpus.save(run / "corpus.npz", pieces)
+        if not (run / corpus.STORED).exists():
+            corpus.save(run / corpus.STORED, pieces)
 
 
 def _save(checkpoints: ocp.CheckpointManager, run: Path, step: int, state: dict[str, Any]) -> None:

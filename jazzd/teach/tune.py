@@ -1,7 +1,6 @@
 """Training a style: the factors of an adapter on a frozen base (`jazzd finetune`)."""
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +20,7 @@ from jazzd.moonbeam import decode, lora, resident, targets, weights
 from jazzd.moonbeam.config import Config
 from jazzd.moonbeam.model import Moonbeam
 from jazzd.moonbeam.targets import Adapter, Place
-from jazzd.moonbeam.tokens import DRUMS, INSTRUMENT, Vocabulary
+from jazzd.moonbeam.tokens import Vocabulary
 from jazzd.styles import style
 from jazzd.styles.manifest import Manifest
 from jazzd.styles.style import BaseFacts, Style
@@ -30,11 +29,10 @@ from jazzd.teach.corpus import Piece
 from jazzd.teach.dataset import PADDING_BLOCK, Batch, Dataset
 from jazzd.teach.evaluate import padded, piece_windows
 from jazzd.teach.history import History
+from jazzd.teach.prepare import prepare
 from jazzd.teach.recipe import StyleRecipe
 from jazzd.teach.train import Course, Subject, Trainer, Tree
 
-VALIDATION_SHARE, MOST_NOTES = 0.1, 0.2
-"""Of the tunes and, at most, of the notes."""
 KEYS = 12
 LEARNING_RATE, AT_WIDTH = 2e-4, 1920
 """What suits the 839M model; others have the more the narrower they are: 1e-3 for the built-in base."""
@@ -43,6 +41,7 @@ SHORTEST_EPOCH, LONGEST_EPOCH = 20, 100
 MOST_WINDOWS = 64
 """A validation looks at no more windows, taken evenly from all that there are."""
 HELD_OUT = "held_out"
+BEST = "best.safetensors"
 
 
 @dataclass(frozen=True)
@@ -55,9 +54,9 @@ class Result:
 
 
 def train_style(
-    midi: Path, run: Path, target: Path, choices: StyleRecipe, console: Console, resume: bool = False
+    source: Path, run: Path, target: Path, choices: StyleRecipe, console: Console, resume: bool = False
 ) -> Result:
-    """Learn a style from the MIDI files below `midi` and write its file to `target`.
+    """Learn a style from a dataset, or from the MIDI files below `source`, and write its file to `target`.
 
     Raises MidiError for a folder with too little music or a run that exists and is not to be resumed,
     ModelError for a base that cannot be used, StyleError when `target` cannot be written, and what
@@ -69,58 +68,57 @@ def train_style(
     manifest = _manifest(choices, mark)
     train.use_every_core()
     decode.use_compile_cache()
-    pieces = _pitched(train.read(midi, run, console), midi, console)
-    taught, held_out = split(pieces)
-    if not taught:
-        raise MidiError(f"{midi}: too few files: at least one tune to learn from and one to validate with")
-    console.print(
-        f"learning from {_counted(taught)}, held out {_counted(held_out)}", highlight=False, soft_wrap=True
-    )
+    pieces = train.read(source, run, console, prepare)
+    if not all(train.on_side(pieces, side) for side in ("train", "validation")):
+        raise MidiError(f"{source}: too few files: at least one tune to learn from and one to validate with")
+    _tell(pieces, console)
     base = weights.load(choices.base, resident.element_type(choices.dtype), choices.numerics)
     train.begin(run, choices, pieces)
-    history, length = History.load(run), choices.length or min(resident.LONGEST_WINDOW, config.window)
-    epoch = -(-KEYS * len(pieces) // choices.batch_size)
-    course = Course(
-        title=f"Training of {target.stem}",
+    course = _course(pieces, run, target.stem, choices, config, manifest)
+    trainer = Trainer(subject(base.model, choices, course.steps), choices.batch_size, choices.seed)
+    history, judging = History.load(run), _batches(_judging(pieces), config, choices)
+    plain = trainer.validate(judging)
+    train.train(trainer, course, history, run, console)
+    facts = BaseFacts(mark, config, partial(weights.tensors, choices.base))
+    best = style.read(run / BEST, facts).adapter
+    trainer.weights = _factors(best, manifest)
+    result = Result(target, plain, trainer.validate(judging))
+    told = json.dumps(_summary(choices, history, pieces, result))
+    style.write(target, Style(manifest.model_copy(update={"training": told}), best))
+    return result
+
+
+def _course(
+    pieces: Sequence[Piece], run: Path, name: str, choices: StyleRecipe, config: Config, manifest: Manifest
+) -> Course:
+    length, epoch = _length(config, choices), _epoch(pieces, choices)
+    taught = _dataset(train.on_side(pieces, "train"), config.vocabulary, length, choices)
+    return Course(
+        title=f"Training of {name}",
         steps=choices.epochs * epoch,
         validate_every=min(max(epoch, SHORTEST_EPOCH), LONGEST_EPOCH),
         patience=choices.patience,
-        draw=partial(
-            _dataset(taught, config.vocabulary, length, choices).batch, choices.batch_size, choices.seed
-        ),
-        validation={HELD_OUT: _batches(held_out, config.vocabulary, length, choices.batch_size)},
-        keep=lambda factors: style.write(
-            run / "best.safetensors", Style(manifest, _adapter(factors, manifest, config))
-        ),
+        draw=partial(taught.batch, choices.batch_size, choices.seed),
+        validation={HELD_OUT: _batches(train.on_side(pieces, "validation"), config, choices)},
+        keep=lambda factors: style.write(run / BEST, Style(manifest, _adapter(factors, manifest, config))),
         base=choices.base,
-        mark=mark,
+        mark=manifest.base,
     )
-    trainer = Trainer(subject(base.model, choices, course.steps), choices.batch_size, choices.seed)
-    train.train(trainer, course, history, run, console)
-    facts = BaseFacts(mark, config, partial(weights.tensors, choices.base))
-    best = style.read(run / "best.safetensors", facts).adapter
-    told = json.dumps(_summary(choices, history, taught, held_out, epoch))
-    style.write(target, Style(manifest.model_copy(update={"training": told}), best))
-    return Result(target, history.entries[0][HELD_OUT], history.best[HELD_OUT])
 
 
-def split(pieces: Sequence[Piece]) -> tuple[list[Piece], list[Piece]]:
-    """The pieces to teach and those to validate with: a tenth of the tunes, at least one; all takes together.
+def _length(config: Config, choices: StyleRecipe) -> int:
+    """Rows of a window."""
+    return choices.length or min(resident.LONGEST_WINDOW, config.window)
 
-    Unlike a base's corpus, a style's is small: where chance has it that tunes with much of the music would be
-    held out, others are.
-    """
-    tunes: dict[float, list[Piece]] = {}
-    for piece in pieces:
-        tunes.setdefault(piece.lot, []).append(piece)
-    sizes = {lot: sum(len(piece.rows) for piece in takes) for lot, takes in tunes.items()}
-    wanted, held_out = math.ceil(VALIDATION_SHARE * len(tunes)), list[float]()
-    for lot in sorted(tunes):
-        fits = sum(map(sizes.__getitem__, [*held_out, lot])) <= MOST_NOTES * sum(sizes.values())
-        if fits and len(held_out) < wanted:
-            held_out.append(lot)
-    held_out = held_out or [min(tunes, key=sizes.__getitem__)]
-    return [p for p in pieces if p.lot not in held_out], [p for p in pieces if p.lot in held_out]
+
+def _epoch(pieces: Sequence[Piece], choices: StyleRecipe) -> int:
+    """Steps in which each piece comes in every key once, on average."""
+    return -(-KEYS * len(train.on_side(pieces, "train")) // choices.batch_size)
+
+
+def _judging(pieces: Sequence[Piece]) -> list[Piece]:
+    """Neither learned from nor stopped by; where there are too few tunes for that, those it is stopped by."""
+    return train.on_side(pieces, "test") or train.on_side(pieces, "validation")
 
 
 def subject(model: Moonbeam, choices: StyleRecipe, steps: int) -> Subject:
@@ -182,6 +180,14 @@ def _adapter(factors: Tree, manifest: Manifest, config: Config) -> Adapter:
     )
 
 
+def _factors(adapter: Adapter, manifest: Manifest) -> Tree:
+    """The other way round."""
+    return {
+        targets.module(place): {"down": np.asarray(down).T, "up": np.asarray(up) / np.float32(manifest.scale)}
+        for place, (down, up) in adapter.factors.items()
+    }
+
+
 def _optimizer(config: Config, choices: StyleRecipe, steps: int) -> optax.GradientTransformation:
     updates = max(1, steps // choices.grad_accumulation)
     rate = choices.learning_rate or LEARNING_RATE * AT_WIDTH / config.hidden
@@ -206,32 +212,34 @@ def _manifest(choices: StyleRecipe, mark: str) -> Manifest:
         raise ConfigError(f"{option}: {first['msg'].removeprefix('Value error, ')}") from None
 
 
-def _pitched(pieces: Sequence[Piece], midi: Path, console: Console) -> list[Piece]:
-    """Those that are not only drums. Raises MidiError when none is left."""
-    found = [piece for piece in pieces if (piece.rows[:, INSTRUMENT] != DRUMS).any()]
-    if not found:
-        raise MidiError(f"{midi}: there are only drums in it; a style is learned from pitched notes")
-    for piece in pieces:
-        if piece not in found:
-            console.print(f"left out: {piece.name}: only drums in it", highlight=False, markup=False)
-    return found
-
-
-def _counted(pieces: Sequence[Piece]) -> str:
-    word = "piece" if len(pieces) == 1 else "pieces"
-    return f"{len(pieces)} {word} ({sum(len(piece.rows) for piece in pieces)} notes)"
+def _tell(pieces: Sequence[Piece], console: Console) -> None:
+    """What is learned from and what is not."""
+    for side, words in (("train", "learning from"), ("validation", "stopping by"), ("test", "judging by")):
+        if found := [piece for piece in pieces if piece.side == side]:
+            word = "piece" if len(found) == 1 else "pieces"
+            notes = sum(len(piece.rows) for piece in found)
+            console.print(f"{words} {len(found)} {word} ({notes:,} notes)", highlight=False, soft_wrap=True)
 
 
 def _dataset(pieces: Sequence[Piece], vocabulary: Vocabulary, length: int, choices: StyleRecipe) -> Dataset:
     """In all keys, and a long piece no more often than a short one: a style is what they have in common."""
     over_chords = sum(bool(piece.chords) for piece in pieces) / len(pieces)
     return Dataset(
-        pieces, vocabulary, length, over_chords, True, every_key=True, tempo=choices.tempo, even=True
+        pieces,
+        vocabulary,
+        length,
+        over_chords,
+        keys=True,
+        every_key=True,
+        tempo=choices.tempo,
+        velocity=choices.velocity,
+        even=True,
     )
 
 
-def _batches(pieces: Sequence[Piece], vocabulary: Vocabulary, length: int, size: int) -> list[Batch]:
+def _batches(pieces: Sequence[Piece], config: Config, choices: StyleRecipe) -> list[Batch]:
     """What `jazzd evaluate` would measure."""
+    vocabulary, length, size = config.vocabulary, _length(config, choices), choices.batch_size
     windows = [window for piece in pieces for window in piece_windows(piece, vocabulary, length)]
     windows = windows[:: -(-len(windows) // MOST_WINDOWS)]
     batches = []
@@ -247,18 +255,19 @@ def _batches(pieces: Sequence[Piece], vocabulary: Vocabulary, length: int, size:
 
 
 def _summary(
-    choices: StyleRecipe, history: History, taught: Sequence[Piece], held_out: Sequence[Piece], epoch: int
+    choices: StyleRecipe, history: History, pieces: Sequence[Piece], result: Result
 ) -> dict[str, Any]:
     """Of the training, for the style's file."""
+    taught, judging = train.on_side(pieces, "train"), _judging(pieces)
     return {
         "pieces": len(taught),
         "notes": sum(len(piece.rows) for piece in taught),
-        "epochs": round(history.best["step"] / epoch, 1),
+        "epochs": round(history.best["step"] / _epoch(pieces, choices), 1),
         "held_out": {
-            "pieces": len(held_out),
-            "notes": sum(len(piece.rows) for piece in held_out),
-            "base_nats": round(history.entries[0][HELD_OUT], 4),
-            "style_nats": round(history.best[HELD_OUT], 4),
+            "pieces": len(judging),
+            "notes": sum(len(piece.rows) for piece in judging),
+            "base_nats": round(result.base, 4),
+            "style_nats": round(result.style, 4),
         },
         "seed": choices.seed,
     }
