@@ -30,7 +30,8 @@ from jazzd.teach.full import train_base, whole
 from jazzd.teach.history import History
 from jazzd.teach.loss import field_nll
 from jazzd.teach.recipe import Recipe
-from jazzd.teach.train import StoppedError, Trainer
+from jazzd.teach.train import StoppedError
+from jazzd.teach.trainer import Trainer
 
 RECIPE = Recipe(
     steps=12,
@@ -38,6 +39,7 @@ RECIPE = Recipe(
     length=64,
     learning_rate=3e-3,
     warmup_steps=2,
+    tempo=0.0,
     validate_every=4,
     validation_batches=1,
 )
@@ -49,7 +51,7 @@ def names(held_out: bool) -> Iterator[str]:
     """Of files that validate, or of others."""
     every = (f"tune {n}.mid" for n in itertools.count())
     notes = np.zeros((1, 6), int)
-    return (name for name in every if (Piece(name, notes).lot <= VALIDATION_SHARE) == held_out)
+    return (name for name in every if (Piece(name, notes).lot() <= VALIDATION_SHARE) == held_out)
 
 
 @pytest.fixture(scope="module")
@@ -119,12 +121,44 @@ def test_the_loss_falls(uninterrupted: Run) -> None:
 def test_the_best_is_a_base_and_the_folder_tells_how_it_came_about(uninterrupted: Run) -> None:
     folder = uninterrupted.folder
     base = weights.load(folder / "best")
-    assert base.model.config == tiny.CONFIG
+    assert base.model.config == replace(tiny.CONFIG, window=RECIPE.length)
     assert uninterrupted.best["step"] == uninterrupted.history()[-1]["step"]
     for name, tensor in weights.to_tensors(base.model).items():
         np.testing.assert_allclose(tensor, uninterrupted.weights()[name], rtol=2e-3, atol=1e-6)
     assert Recipe(**json.loads((folder / "recipe.json").read_text())) == RECIPE
     assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_base_is_trained_further(midi: Path, uninterrupted: Run, tmp_path: Path) -> None:
+    before = str(uninterrupted.folder / "best")
+    recipe = replace(RECIPE, base=before, steps=4, learning_rate=5e-4)
+    further = trained(midi, tmp_path / "further", recipe)
+    start, after = further.history()
+    assert (start["step"], start["base"]) == (0, weights.identify(before)[1])
+    last = uninterrupted.history()[-1]
+    for kind in ("chords", "plain"):
+        assert start[kind] == pytest.approx(last[kind], abs=0.01)  # the base was kept in float16
+        assert after[kind] < start[kind]
+    changed = {name: 2 * tensor for name, tensor in further.weights().items()}
+    weights.save(tmp_path / "other", tiny.CONFIG, changed)
+    with pytest.raises(ModelError, match="was begun on the base"):
+        trained(midi, tmp_path / "further", replace(recipe, base=str(tmp_path / "other")), resume=True)
+
+
+def test_what_does_not_fit_the_memory_says_what_to_lower(monkeypatch: pytest.MonkeyPatch) -> None:
+    with jax.numpy_dtype_promotion("standard"):
+        trainer = Trainer(whole(tiny.CONFIG, RECIPE)[1], 2, 0)
+
+    def full_up(*_: object) -> None:
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 123 bytes.")
+
+    monkeypatch.setattr(trainer, "_update", full_up)
+    with pytest.raises(ModelError, match="lower --batch-size"):
+        trainer.step(0, Dataset([Piece("a", _line())], tiny.CONFIG.vocabulary, 64, 0.5, True).batch(2, 0, 0))
+
+
+def _line() -> np.ndarray:
+    return np.array([[20 * i, 10, 5, i % 12, 0, 80] for i in range(64)])
 
 
 def test_another_seed_learns_something_else(midi: Path, uninterrupted: Run) -> None:

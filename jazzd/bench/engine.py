@@ -49,7 +49,7 @@ def bench(
         "dtype": loaded.dtype,
         "ms_per_note": {"p50": _percentile(notes, 50), "p99": _percentile(notes, 99)},
         "prefill_ms": prefills,
-        "memory_mb": round(_memory_mb(), 1),
+        "memory_mb": round(memory_mb(), 1),
         "bandwidth_gb_s": round(bandwidth / 1e9, 1),
         "floor_ms": round(1e3 * note_bytes(loaded.model) / bandwidth, 3),
         "load_s": round(load_s, 2),
@@ -113,7 +113,7 @@ def _bandwidth() -> float:
     return COPY_BYTES / statistics.median(times)
 
 
-def _memory_mb() -> float:
+def memory_mb() -> float:
     """Peak memory of the device, or of this process where the device is the CPU."""
     stats = jax.local_devices()[0].memory_stats()
     if stats:

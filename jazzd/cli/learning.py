@@ -21,6 +21,8 @@ from jazzd.teach.recipe import Recipe, StyleRecipe, chosen, resumed
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from jazzd.teach.trainer import Team
+
 app = typer.Typer()
 BASE, STYLE = Recipe(), StyleRecipe()
 Voice = Literal["line", "right-hand", "all"]
@@ -58,7 +60,7 @@ def prepare(
     with progress(console) as bar:
         task = bar.add_task("reading MIDI", total=None, note="")
         found = work.prepare(
-            midi, voice, shares, seed, lambda done, of: bar.update(task, completed=done, total=of)
+            midi, lambda done, of: bar.update(task, completed=done, total=of), voice, shares, seed
         )
     figures = work.write(output, found)
     if as_json:
@@ -174,6 +176,12 @@ def finetune(
     ] = None,
     low: Annotated[int | None, typer.Option(min=0, max=127, help="The lowest pitch of its solos.")] = None,
     high: Annotated[int | None, typer.Option(min=0, max=127, help="The highest.")] = None,
+    coordinator: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Train with other processes; where the first one listens."),
+    ] = None,
+    processes: Annotated[int, typer.Option(min=1, help="How many there are, with --coordinator.")] = 1,
+    process: Annotated[int, typer.Option(min=0, help="Which one this is, counted from 0.")] = 0,
 ) -> None:
     """Learn a style from a dataset or a folder of MIDI files.
 
@@ -182,21 +190,39 @@ def finetune(
     from rich.console import Console
 
     # What was chosen of all the options from --base on is for the recipe.
-    others = ("midi", "name", "full", "out", "resume", "styles")
+    others = ("midi", "name", "full", "out", "resume", "styles", "coordinator", "processes", "process")
     given = {key: value for key, value in context.params.items() if key not in others and value is not None}
     if targets is not None:
         given["targets"] = tuple(target.strip() for target in targets.split(","))
-    run, console = out or Path("runs") / name, Console(stderr=True)
+    team = _team(coordinator, processes, process)
+    # Of a team one speaks.
+    run, console = out or Path("runs") / name, Console(stderr=True, quiet=process > 0)
     check_folder(run)
     if full:
         if styles:
             raise ConfigError("--styles means nothing with --full: a base goes into --out; leave it out")
-        _make_base(midi, run, given, console, resume)
+        _make_base(midi, run, given, console, resume, team)
     else:
-        _make_style(midi, run, name, styles, given, console, resume)
+        _make_style(midi, run, name, styles, given, console, resume, team)
 
 
-def _make_base(midi: Path, run: Path, given: dict[str, Any], console: "Console", resume: bool) -> None:
+def _team(coordinator: str | None, processes: int, process: int) -> "Team | None":
+    """Raises ConfigError where the three do not fit together."""
+    if process >= processes or (processes > 1 and not coordinator):
+        raise ConfigError(
+            "say --coordinator HOST:PORT --processes N to each of N processes, "
+            "and a --process of its own, 0 to N-1"
+        )
+    if not coordinator:
+        return None
+    from jazzd.teach.trainer import Team
+
+    return Team(coordinator, processes, process)
+
+
+def _make_base(
+    midi: Path, run: Path, given: dict[str, Any], console: "Console", resume: bool, team: "Team | None"
+) -> None:
     recipe = resumed(run, Recipe, given) if resume else chosen(Recipe, given)
 
     from jazzd.moonbeam import weights
@@ -204,7 +230,9 @@ def _make_base(midi: Path, run: Path, given: dict[str, Any], console: "Console",
     from jazzd.teach.full import train_base
 
     config = weights.identify(recipe.base)[0] if recipe.base else Config.builtin()
-    train_base(midi, run, config, recipe, console, resume)
+    train_base(midi, run, config, recipe, console, resume, team)
+    if console.quiet:
+        return
     print(f"{run / 'best'} is a base now: jazzd run --base {run / 'best'}")
 
 
@@ -216,6 +244,7 @@ def _make_style(
     given: dict[str, Any],
     console: "Console",
     resume: bool,
+    team: "Team | None",
 ) -> None:
     from jazzd.config import load
     from jazzd.styles import folder as folders
@@ -232,7 +261,9 @@ def _make_style(
 
     from jazzd.teach.tune import train_style
 
-    result = train_style(midi, run, folder / f"{name}{folders.SUFFIX}", recipe, console, resume)
+    result = train_style(midi, run, folder / f"{name}{folders.SUFFIX}", recipe, console, resume, team)
+    if console.quiet:
+        return
     print(f"held-out pieces, nats per note: {result.base:.3f} for the base, {result.style:.3f} with {name}")
     if result.style >= result.base:
         print(f"{name} foretells them no better than the base does: it needs more music to learn from")

@@ -160,7 +160,7 @@ def gather(folder: Path, step: Step = lambda done, of: None) -> Gathered:
 def save(path: Path, pieces: Sequence[Piece]) -> None:
     """Write the pieces as one npz file, under its final name only when it is whole."""
     symbols = [symbol for piece in pieces for _, symbol in piece.chords]
-    contents = {
+    contents: dict[str, np.ndarray] = {
         "lengths": np.array([len(piece.rows) for piece in pieces], np.int64),
         "rows": np.concatenate([np.zeros((0, 6), np.int64), *(p.rows for p in pieces)]).astype(np.int32),
         "chord_counts": np.array([len(piece.chords) for piece in pieces], np.int64),

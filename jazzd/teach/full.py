@@ -1,5 +1,6 @@
 """Training every weight of a base: how the built-in one was made (`jazzd finetune --full`)."""
 
+import dataclasses
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,21 @@ from jazzd.teach import corpus, loss, train
 from jazzd.teach.dataset import Batch, Dataset
 from jazzd.teach.history import History
 from jazzd.teach.recipe import Recipe
-from jazzd.teach.train import Course, Subject, Trainer, Tree
+from jazzd.teach.train import Course
+from jazzd.teach.trainer import Subject, Team, Trainer, Tree, leads, set_up
 
 VALIDATION_SEED = 2**31
 KINDS = ("chords", "plain")
 
 
 def train_base(
-    midi: Path, run: Path, config: Config, choices: Recipe, console: Console, resume: bool = False
+    midi: Path,
+    run: Path,
+    config: Config,
+    choices: Recipe,
+    console: Console,
+    resume: bool = False,
+    team: Team | None = None,
 ) -> dict[str, Any]:
     """Train a base, or one further, on a dataset or the MIDI files below `midi`; returns the best figures.
 
@@ -33,14 +41,15 @@ def train_base(
     for a folder without usable files or a run that exists and is not to be resumed, and what `train.train`
     raises.
     """
+    set_up(team)
     if not resume:
         train.check_new(run)
-    train.use_every_core()
     pieces = train.read(midi, run, console, corpus.gather)
     taught_pieces, held_out = train.on_side(pieces, "train"), train.on_side(pieces, "validation")
     if not taught_pieces or not held_out:
         raise MidiError(f"{midi}: too few files: at least one tune to learn from and one to validate with")
     train.begin(run, choices, pieces)
+    config = dataclasses.replace(config, window=choices.length)
     taught = Dataset(
         taught_pieces, config.vocabulary, choices.length, choices.chord_share, True, tempo=choices.tempo
     )
@@ -62,7 +71,7 @@ def train_base(
         base=choices.base,
         mark=weights.identify(choices.base)[1] if choices.base else "",
     )
-    history = History.load(run)
+    history = History.load(run, writes=leads())
     train.train(Trainer(subject, choices.batch_size, choices.seed), course, history, run, console)
     return history.best
 
@@ -104,7 +113,7 @@ def _validation(pieces: list[corpus.Piece], config: Config, choices: Recipe) -> 
     found = {}
     for kind in KINDS:
         of_kind = [piece for piece in pieces if bool(piece.chords) == (kind == "chords")]
-        data = Dataset(of_kind, config.vocabulary, 256, 0.5, False)
+        data = Dataset(of_kind, config.vocabulary, choices.length, 0.5, False)
         if of_kind:
             found[kind] = [
                 data.batch(choices.batch_size, VALIDATION_SEED, i) for i in range(choices.validation_batches)

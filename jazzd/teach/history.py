@@ -21,12 +21,14 @@ class History:
 
     path: Path
     entries: list[dict[str, Any]]
+    writes: bool = True
+    """Whether the file is this process's to write."""
 
     @classmethod
-    def load(cls, run: Path) -> "History":
+    def load(cls, run: Path, writes: bool = True) -> "History":
         path = run / "history.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
-        return cls(path, [json.loads(line) for line in lines])
+        return cls(path, [json.loads(line) for line in lines], writes)
 
     @property
     def start(self) -> dict[str, Any] | None:
@@ -49,9 +51,10 @@ class History:
     def add(self, figures: dict[str, Any]) -> bool:
         """Whether these are the best so far."""
         self.entries.append(figures)
-        partial = self.path.with_suffix(".partial")
-        partial.write_text("".join(json.dumps(entry) + "\n" for entry in self.entries))
-        partial.replace(self.path)
+        if self.writes:
+            partial = self.path.with_suffix(".partial")
+            partial.write_text("".join(json.dumps(entry) + "\n" for entry in self.entries))
+            partial.replace(self.path)
         return figures["step"] > 0 and figures is self.best
 
     def summary(self) -> str:

@@ -23,10 +23,10 @@ MOST_NOTES = 2.0
 
 def prepare(
     folder: Path,
+    step: corpus.Step = lambda done, of: None,
     voice: Voice | None = None,
     shares: tuple[float, float, float] = SHARES,
     seed: int = 0,
-    step: corpus.Step = lambda done, of: None,
 ) -> Gathered:
     """The solos in the MIDI files below `folder` with their chords, each tune on one side of the split.
 

@@ -6,7 +6,6 @@ and the best so far. Killed at any moment, it goes on from its last checkpoint a
 
 import errno
 import logging
-import math
 import os
 import re
 import shutil
@@ -14,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -22,10 +21,9 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 import orbax.checkpoint as ocp
-from jax.sharding import NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int
+from jax.experimental import multihost_utils
+from jaxtyping import Array, Float
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -33,12 +31,8 @@ from jazzd.errors import JazzdError, MidiError, ModelError
 from jazzd.teach import corpus, recipe
 from jazzd.teach.dataset import Batch
 from jazzd.teach.history import History
-from jazzd.teach.loss import Arrays, Nats
 from jazzd.teach.recipe import Recipe, StyleRecipe
-
-Tree = Any
-"""Nested dicts of arrays."""
-
+from jazzd.teach.trainer import Trainer, Tree, leads
 
 Gather = Callable[[Path, corpus.Step], corpus.Gathered]
 """Makes pieces of a folder of MIDI files."""
@@ -46,21 +40,6 @@ Gather = Callable[[Path, corpus.Step], corpus.Gathered]
 
 class StoppedError(JazzdError):
     """The user stopped the run; it can go on."""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is trained, and how."""
-
-    weights: Tree
-    """As they are before the training."""
-    frozen: Tree
-    """What the model needs besides them."""
-    loss: Callable[[Tree, Tree, Arrays, Array], Nats]
-    """Of weights, frozen, a batch and the step's random key: what is to become less."""
-    score: Callable[[Tree, Tree, Arrays], Nats]
-    """Of weights, frozen and a batch: what a validation tells."""
-    optimizer: optax.GradientTransformation
 
 
 @dataclass(frozen=True)
@@ -84,74 +63,9 @@ class Course:
     """The fingerprint of that."""
 
 
-class Trainer:
-    """The weights in training, their optimizer, and the compiled step, spread over all local devices."""
-
-    def __init__(self, subject: Subject, batch_size: int, seed: int) -> None:
-        devices = math.gcd(len(jax.local_devices()), batch_size)
-        mesh = jax.sharding.Mesh(np.array(jax.local_devices()[:devices]), ("batch",))
-        self._whole = NamedSharding(mesh, PartitionSpec())
-        self._spread = NamedSharding(mesh, PartitionSpec("batch"))
-        self._subject, self._seed = subject, seed
-        self.weights = jax.device_put(subject.weights, self._whole)
-        self._frozen = jax.device_put(subject.frozen, self._whole)
-        self._moments = jax.device_put(subject.optimizer.init(self.weights), self._whole)
-        self._update = jax.jit(self._compiled_update, donate_argnums=(0, 1))
-        self._score = jax.jit(subject.score)
-
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
-        return {"params": self.weights, "moments": jax.tree.leaves(self._moments)}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        self.weights = jax.device_put(state["params"], self._whole)
-        self._moments = jax.tree.unflatten(
-            jax.tree.structure(self._moments), jax.device_put(state["moments"], self._whole)
-        )
-
-    def step(self, number: int, batch: Batch) -> Float[Array, ""]:
-        """The update of that step; returns the nats per note before it."""
-        loss: Float[Array, ""]
-        self.weights, self._moments, loss = self._update(
-            self.weights, self._moments, self._frozen, self._on_devices(batch), np.int32(number)
-        )
-        return loss
-
-    def validate(self, batches: Sequence[Batch]) -> float:
-        """Nats per note."""
-        total = counted = 0.0
-        for batch in batches:
-            nats, notes = self._score(self.weights, self._frozen, self._on_devices(batch))
-            total, counted = total + float(nats), counted + float(notes)
-        return total / counted
-
-    def _on_devices(self, batch: Batch) -> Arrays:
-        parts = (batch.rows, batch.labels, batch.blocks, batch.counted)
-        rows, labels, blocks, counted = (jax.device_put(part, self._spread) for part in parts)
-        return rows, labels, blocks, counted
-
-    def _compiled_update(
-        self, weights: Tree, moments: Tree, frozen: Tree, batch: Arrays, number: Int[Array, ""]
-    ) -> tuple[Tree, Tree, Float[Array, ""]]:
-        def loss(weights: Tree) -> Float[Array, ""]:
-            key = jax.random.fold_in(jax.random.key(self._seed), number)
-            nats, notes = self._subject.loss(weights, frozen, batch, key)
-            return nats / notes
-
-        value, gradient = jax.value_and_grad(loss)(weights)
-        updates, moments = self._subject.optimizer.update(gradient, moments, weights)
-        return optax.apply_updates(weights, updates), moments, value
-
-
-def use_every_core() -> None:
-    """Make each CPU core a device: sharing a batch out keeps them busier than sharing each product out."""
-    with suppress(RuntimeError):  # JAX has begun already: then with what it has
-        jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
-
-
 def check_new(run: Path) -> None:
     """Raises MidiError where a run would write over an earlier one."""
-    if run.exists() and any(run.iterdir()):
+    if leads() and run.exists() and any(run.iterdir()):
         raise MidiError(f"{run} holds an earlier run; go on with --resume, or choose another --out")
 
 
@@ -203,23 +117,34 @@ def train(trainer: Trainer, course: Course, history: History, run: Path, console
             done += 1
             bar.update(task, completed=done)
             validating = done % course.validate_every == 0 or done == course.steps
+            stopping = _agreed(stop.is_set()) if validating or jax.process_count() == 1 else False
             if validating:
-                figures = {"step": done, "time": round(time.time()), "train": float(np.mean(losses))}
-                figures |= {kind: trainer.validate(part) for kind, part in course.validation.items()}
+                _validate(trainer, course, history, run, {"step": done, "train": float(np.mean(losses))})
                 losses.clear()
-            with writing(run):
-                if validating and history.add(figures):
-                    course.keep(trainer.weights)
-                if validating or stop.is_set():
-                    _save(checkpoints, run, done, trainer.state())
-                if validating:
-                    history.draw(run / "curve.png", course.title)
-            if validating:
                 bar.update(task, note=history.summary())
                 if not console.is_terminal:
                     console.print(f"step {done}/{course.steps}: {history.summary()}")
-            if stop.is_set():
+            if validating or stopping:
+                with writing(run):
+                    _save(checkpoints, run, done, trainer.state())
+            if stopping:
                 raise StoppedError(f"stopped after step {done} of {course.steps}; go on with --resume")
+
+
+def _validate(trainer: Trainer, course: Course, history: History, run: Path, figures: dict[str, Any]) -> None:
+    """Measure the weights, note that, and keep them where they are the best so far."""
+    figures |= {"time": round(time.time())}
+    figures |= {kind: trainer.validate(part) for kind, part in course.validation.items()}
+    with writing(run):
+        if history.add(figures) and leads():
+            course.keep(trainer.weights)
+        if leads():
+            history.draw(run / "curve.png", course.title)
+
+
+def _agreed(stop: bool) -> bool:
+    """Whether the first process was asked to stop: all of a team stop after the same step."""
+    return stop if jax.process_count() == 1 else bool(multihost_utils.broadcast_one_to_all(np.array(stop)))
 
 
 def _set_out(trainer: Trainer, course: Course, history: History, run: Path) -> None:
@@ -237,6 +162,8 @@ def _set_out(trainer: Trainer, course: Course, history: History, run: Path) -> N
 
 def begin(run: Path, choices: Recipe | StyleRecipe, pieces: Sequence[corpus.Piece]) -> None:
     """Make the run's folder, or note in it how it goes on. Raises ModelError when it cannot be written."""
+    if not leads():
+        return
     with writing(run):
         run.mkdir(parents=True, exist_ok=True)
         recipe.save(run, choices)

@@ -31,7 +31,8 @@ from jazzd.teach.evaluate import padded, piece_windows
 from jazzd.teach.history import History
 from jazzd.teach.prepare import prepare
 from jazzd.teach.recipe import StyleRecipe
-from jazzd.teach.train import Course, Subject, Trainer, Tree
+from jazzd.teach.train import Course
+from jazzd.teach.trainer import Subject, Team, Trainer, Tree, leads, set_up
 
 KEYS = 12
 LEARNING_RATE, AT_WIDTH = 2e-4, 1920
@@ -54,7 +55,13 @@ class Result:
 
 
 def train_style(
-    source: Path, run: Path, target: Path, choices: StyleRecipe, console: Console, resume: bool = False
+    source: Path,
+    run: Path,
+    target: Path,
+    choices: StyleRecipe,
+    console: Console,
+    resume: bool = False,
+    team: Team | None = None,
 ) -> Result:
     """Learn a style from a dataset, or from the MIDI files below `source`, and write its file to `target`.
 
@@ -62,11 +69,11 @@ def train_style(
     ModelError for a base that cannot be used, StyleError when `target` cannot be written, and what
     `train.train` raises.
     """
+    set_up(team)
     if not resume:
         train.check_new(run)
     config, mark = weights.identify(choices.base)
     manifest = _manifest(choices, mark)
-    train.use_every_core()
     decode.use_compile_cache()
     pieces = train.read(source, run, console, prepare)
     if not all(train.on_side(pieces, side) for side in ("train", "validation")):
@@ -76,7 +83,7 @@ def train_style(
     train.begin(run, choices, pieces)
     course = _course(pieces, run, target.stem, choices, config, manifest)
     trainer = Trainer(subject(base.model, choices, course.steps), choices.batch_size, choices.seed)
-    history, judging = History.load(run), _batches(_judging(pieces), config, choices)
+    history, judging = History.load(run, writes=leads()), _batches(_judging(pieces), config, choices)
     plain = trainer.validate(judging)
     train.train(trainer, course, history, run, console)
     facts = BaseFacts(mark, config, partial(weights.tensors, choices.base))
@@ -84,7 +91,8 @@ def train_style(
     trainer.weights = _factors(best, manifest)
     result = Result(target, plain, trainer.validate(judging))
     told = json.dumps(_summary(choices, history, pieces, result))
-    style.write(target, Style(manifest.model_copy(update={"training": told}), best))
+    if leads():
+        style.write(target, Style(manifest.model_copy(update={"training": told}), best))
     return result
 
 

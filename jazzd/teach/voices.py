@@ -82,7 +82,8 @@ class Part:
 
 def pitches(rows: Rows) -> Int[np.ndarray, "N"]:
     """MIDI pitches."""
-    return rows[:, OCTAVE] * 12 + rows[:, PITCH_CLASS]
+    found: Int[np.ndarray, N] = rows[:, OCTAVE] * 12 + rows[:, PITCH_CLASS]
+    return found
 
 
 def parts(file: mido.MidiFile) -> list[Part]:
