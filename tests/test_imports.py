@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "demo": ("errors", "music", "config", "player", "render", "rehearsal"),
     "bench": ("errors", "music", "moonbeam", "engine", "player", "rehearsal"),
     "bench.switch": ("errors", "arrays", "moonbeam", "styles", "teach", "bench"),
+    "bench.changes": ("errors", "moonbeam", "teach", "bench"),
     "bench.finetune": ("moonbeam", "teach", "bench"),
     "bench.styles": ("errors", "moonbeam", "styles", "bench", "rehearsal"),
     "cli": ("",),

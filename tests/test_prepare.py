@@ -78,8 +78,7 @@ def test_a_line_alone_implies_no_chords(tmp_path: Path) -> None:
 def messy(tmp_path: Path) -> Path:
     """Good pieces and everything that is none."""
     for n in range(8):
-        notes = [(on, lasts, pitch + n % 3 * (on % 40 > 0)) for on, lasts, pitch in tiny.walk(40 + n)]
-        tiny.write_midi(tmp_path / f"tune{n}.mid", notes, CHANGES)
+        tiny.write_midi(tmp_path / f"tune{n}.mid", tiny.walk(40 + n, turn=n), CHANGES)
     copy = [(2 * on, lasts, pitch + 5) for on, lasts, pitch in tiny.walk(40)]
     tiny.write_midi(tmp_path / "Other Name.midi", copy)  # tune0, slower and a fourth higher
     drums(tmp_path / "drums.mid")
@@ -157,9 +156,23 @@ def test_takes_stay_together_and_most_of_the_music_is_learned_from(sizes: list[i
     assert all(len(of_tune) == 1 for of_tune in sides.values())
     counts = [sum(side == {name} for side in sides.values()) for name in ("train", "validation", "test")]
     assert counts[0] >= 1
-    assert (counts[1] > 0) == (len(sizes) > 1)
-    assert (counts[2] > 0) == (len(sizes) > 2)
-    assert split(pieces(sizes), seed=seed) == found
+    assert [count > 0 for count in counts] == [True, len(sizes) > 1, len(sizes) > 2]
+    assert [p.side for p in split(pieces(sizes), seed=seed)] == [p.side for p in found]
+
+
+def test_takes_are_told_by_their_names() -> None:
+    names = (
+        "Tune",
+        "Tune_2",
+        "Tune 14",
+        "Tune_1961",
+        "Tune_AlternateTake",
+        "Tune (alt take)",
+        "Tune-take3",
+        "Tune_v2",
+    )
+    assert len({Piece(f"{name}.mid", tiny_rows(1)).lot() for name in names}) == 1
+    assert len({Piece(f"{name}.mid", tiny_rows(1)).lot() for name in ("001", "002", "BWV862", "Talt")}) == 4
 
 
 def test_another_seed_splits_another_way_and_the_shares_are_as_asked() -> None:

@@ -46,7 +46,7 @@ def midi(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six pieces over chords, one without, and drums."""
     folder = tmp_path_factory.mktemp("midi")
     for n in range(6):
-        tiny.write_midi(folder / f"tune {n}.mid", tiny.walk(70, first=58 + n), CHANGES)
+        tiny.write_midi(folder / f"tune {n}.mid", tiny.walk(70, first=58 + n, turn=n), CHANGES)
     tiny.write_midi(folder / "plain.mid", tiny.walk(60, every=25, first=48), program=33)
     write_drums(folder / "drums.mid")
     return folder
@@ -121,9 +121,8 @@ def facts(base: Path) -> BaseFacts:
 
 def test_it_learns_and_says_by_how_much(learned: Learned, base: Path) -> None:
     figures = learned.figures()
-    assert [entry["step"] for entry in figures] == [0, 21, 42]
-    assert learned.result.base == figures[0]["held_out"]
-    assert learned.result.style == min(entry["held_out"] for entry in figures[1:])
+    assert [entry["step"] for entry in figures] == [0, 20, 30]
+    assert min(entry["held_out"] for entry in figures[1:]) < figures[0]["held_out"] - 2
     assert learned.result.style < learned.result.base - 2
     assert (learned.run / "curve.png").read_bytes().startswith(b"\x89PNG")
 
@@ -174,7 +173,7 @@ def test_the_file_says_what_it_is(learned: Learned, base: Path) -> None:
     assert (manifest.title, manifest.license, manifest.author, manifest.program) == ("Walking", "CC0", "", 7)
     assert manifest.settings == {"temperature": 0.75}
     told = json.loads(manifest.training)
-    assert (told["pieces"], told["held_out"]["pieces"], told["epochs"]) == (6, 1, 2.0)
+    assert (told["pieces"], told["held_out"]["pieces"], told["epochs"]) == (5, 1, 2.0)
     assert told["held_out"]["style_nats"] == pytest.approx(learned.result.style, abs=1e-4)
     assert told["held_out"]["base_nats"] == pytest.approx(learned.result.base, abs=1e-4)
 
@@ -217,7 +216,7 @@ def test_it_ends_when_nothing_becomes_better(
     midi: Path, recipe: StyleRecipe, learned: Learned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And the best one stays: not the last, and not the base, which was better than all."""
-    nats = iter([1.0, 4.0, 3.0, 3.1, 3.2, 3.3])
+    nats = iter([0.5, 1.0, 4.0, 3.0, 3.1, 3.2, 2.5])  # the first and the last are what it is judged by
     steps = itertools.count(1)
 
     def step(self: Trainer, number: int, batch: Batch) -> jax.Array:
@@ -231,7 +230,7 @@ def test_it_ends_when_nothing_becomes_better(
     monkeypatch.setattr(Dataset, "batch", lambda *_: None)
     stopped = learn(midi, tmp_path, replace(recipe, epochs=50, patience=2), resume=True)
     assert [entry["held_out"] for entry in stopped.figures()] == [1.0, 4.0, 3.0, 3.1, 3.2]
-    assert (stopped.result.base, stopped.result.style) == (1.0, 3.0)
+    assert (stopped.result.base, stopped.result.style) == (0.5, 2.5)
 
 
 @pytest.fixture

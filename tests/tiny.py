@@ -93,7 +93,10 @@ def write_midi(
     return path
 
 
-def walk(n: int, every: int = 20, first: int = 60) -> list[Note]:
-    """A line of `n` notes going up and down a scale."""
+def walk(n: int, every: int = 20, first: int = 60, turn: int = 0) -> list[Note]:
+    """A line of `n` notes going up and down a scale; another `turn` is another tune."""
     scale = (0, 2, 4, 5, 7, 9, 11, 12, 11, 9, 7, 5, 4, 2)
-    return [(i * every, every - 2, first + scale[i % len(scale)]) for i in range(n)]
+    return [
+        (i * every, every - 2, first + scale[i % len(scale)] + (turn > 0 and i % (turn + 2) == 0))
+        for i in range(n)
+    ]

@@ -134,3 +134,43 @@ def bench_switch(
     from jazzd.bench import switch
 
     show(switch.measure(midi, style, old, styles, base), as_json)
+
+
+@bench_app.command("finetune")
+def bench_finetune(
+    base: BaseOption = "builtin",
+    dtype: DtypeOption = None,
+    numerics: NumericsOption = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Fewer take less time, and are another figure.")] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """Time the learning of a style from 15 pieces in 12 keys, all the way (many minutes)."""
+    from rich.console import Console
+
+    from jazzd.bench import finetune
+
+    show(finetune.measure(base, dtype, numerics, epochs, console=Console(stderr=True)), as_json)
+
+
+@bench_app.command("changes")
+def bench_changes(
+    midi: Annotated[Path, typer.Argument(metavar="MIDI_DIR", help="Files whose chords somebody wrote down.")],
+    annotations: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where STEM.json has each file's; if not given, in its markers."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare the chords that jazzd tells from notes with those that were written down."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from jazzd.bench import changes
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("listening", total=None)
+        figures = changes.measure(
+            midi, annotations, lambda done, of: bar.update(task, completed=done, total=of)
+        )
+    show(figures, as_json)

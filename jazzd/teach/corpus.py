@@ -5,12 +5,12 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import mido
 import numpy as np
@@ -26,6 +26,8 @@ STORED = "corpus.npz"
 VALIDATION_SHARE = 0.05
 Changes = tuple[tuple[int, str], ...]
 """Chord symbols and the ticks at which they begin."""
+_TAKE = re.compile(r"[ _.(-]+(\d{1,2}|(19|20)\d\d|alt(ernate)?[ _-]?(take)?|take[ _-]?\d*|v\d+)\)?$", re.I)
+"""What tells one take of a tune from another, at the end of a name."""
 TEXTS = ("name", "side", "voice", "chords_from")
 """The fields of a piece that are words."""
 Side = Literal["train", "validation", "test"]
@@ -46,9 +48,17 @@ class Piece:
 
     def lot(self, seed: int = 0) -> float:
         """A number from 0 to 1, drawn by the name without its take: takes of one tune have the same."""
-        tune = re.sub(r"_\d{1,2}$", "", Path(self.name).stem)
+        tune = _TAKE.sub("", Path(self.name).stem)
         drawn = hashlib.sha256((f"{tune} {seed}" if seed else tune).encode()).hexdigest()
         return int(drawn[:8], 16) / 2**32
+
+    @property
+    def spans(self) -> Iterator[tuple[int, int, str]]:
+        """Each chord's first tick, the tick at which it ends, and its symbol."""
+        begins = [tick for tick, _ in self.chords]
+        ends = [*begins[1:], int(self.rows[-1, ONSET])] if begins else []
+        for (tick, symbol), end in zip(self.chords, ends, strict=True):
+            yield tick, end, symbol
 
     @property
     def content(self) -> str:
@@ -160,7 +170,7 @@ def gather(folder: Path, step: Step = lambda done, of: None) -> Gathered:
 def save(path: Path, pieces: Sequence[Piece]) -> None:
     """Write the pieces as one npz file, under its final name only when it is whole."""
     symbols = [symbol for piece in pieces for _, symbol in piece.chords]
-    contents: dict[str, np.ndarray] = {
+    contents: dict[str, Any] = {
         "lengths": np.array([len(piece.rows) for piece in pieces], np.int64),
         "rows": np.concatenate([np.zeros((0, 6), np.int64), *(p.rows for p in pieces)]).astype(np.int32),
         "chord_counts": np.array([len(piece.chords) for piece in pieces], np.int64),

@@ -198,9 +198,8 @@ def comping(piece: Piece, semitones: int, rng: random.Random) -> Int[np.ndarray,
     The duration is what a live player's chord is thought to last when it is struck.
     """
     rows: list[list[int]] = []
-    ends = [tick for tick, _ in piece.chords[1:]] + [int(piece.rows[-1, ONSET])]
     touch = rng.randint(45, 95)
-    for (tick, symbol), end in zip(piece.chords, ends, strict=True):
+    for tick, end, symbol in piece.spans:
         chord = chords.parse(symbol)
         if chord is None:
             continue

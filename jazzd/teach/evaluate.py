@@ -180,8 +180,7 @@ def windows(
 def _over_chords(piece: Piece, vocabulary: Vocabulary) -> Int[np.ndarray, "N 6"]:
     """The piece's rows, its chords interleaved plainly."""
     comp = []
-    ends = [tick for tick, _ in piece.chords[1:]] + [int(piece.rows[-1, ONSET])]
-    for (tick, symbol), end in zip(piece.chords, ends, strict=True):
+    for tick, end, symbol in piece.spans:
         chord, lasts = chords.parse(symbol), min(max(end - tick, 1), vocabulary.longest)
         for pitch in voicing.plain(chord) if chord else ():
             comp.append([tick, lasts, *divmod(pitch, 12), COMPING, COMPING_VELOCITY])

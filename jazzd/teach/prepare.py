@@ -12,6 +12,7 @@ import mido
 from jazzd.errors import MidiError
 from jazzd.moonbeam import midi
 from jazzd.teach import changes, corpus, report, voices
+from jazzd.teach.beats import beats
 from jazzd.teach.corpus import Changes, Gathered, Piece, Refused, Side
 from jazzd.teach.voices import Part, Voice
 
@@ -80,7 +81,7 @@ def _harmony(file: mido.MidiFile, parts: Sequence[Part]) -> tuple[Changes, str]:
     everything = Part("", voices.joined(parts))
     if everything.is_line:
         return (), ""
-    return changes.infer(everything.rows, changes.beats(file, everything.rows)), "notes"
+    return changes.infer(everything.rows, beats(file, everything.rows)), "notes"
 
 
 def _unlike(pieces: Sequence[Piece]) -> tuple[list[Piece], list[Refused]]:

@@ -1,7 +1,7 @@
 """What `jazzd prepare` found in a folder: for people, for programs, and as a picture."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -61,20 +61,13 @@ def kinds(pieces: Sequence[Piece]) -> dict[str, float]:
     """Share of the time of each quality of chord (`maj7`, `m7`, ...), the most frequent ones first."""
     time: Counter[str] = Counter()
     for piece in pieces:
-        for quality, ticks in _spans(piece):
-            time[quality] += ticks
+        for tick, end, symbol in piece.spans:
+            chord = chords.parse(symbol)
+            time[(chord.quality or "major") if chord else NO_CHORD] += max(0, end - tick)
     total = max(time.total(), 1)
     shares = {quality: round(ticks / total, 4) for quality, ticks in time.most_common(MOST_KINDS)}
     others = sum(ticks for _, ticks in time.most_common()[MOST_KINDS:])
     return shares | ({"others": round(others / total, 4)} if others else {})
-
-
-def _spans(piece: Piece) -> Iterator[tuple[str, int]]:
-    """Each chord's quality and how long it lasts, in ticks."""
-    ends = [tick for tick, _ in piece.chords[1:]] + [int(piece.rows[-1, ONSET])]
-    for (tick, symbol), end in zip(piece.chords, ends, strict=True):
-        chord = chords.parse(symbol)
-        yield (chord.quality or "major") if chord else NO_CHORD, max(0, end - tick)
 
 
 def _side(pieces: Sequence[Piece]) -> dict[str, int]:
