@@ -1,6 +1,7 @@
 """Folders as people have them -> pieces to learn from: whose notes, which chords, which side."""
 
 import json
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from jazzd.teach import corpus, prepare, report
 from jazzd.teach.corpus import Gathered, Piece, Refused
 from jazzd.teach.prepare import split, study
 
+Run = Callable[..., tuple[int, str, str]]
 CHANGES = [(0, "Dm7"), (400, "G7"), (800, "Cmaj7")]
 HELD = [(at, 380, pitch) for at, chord in ((0, (50, 53, 57, 60)), (400, (43, 53, 59, 62))) for pitch in chord]
 
@@ -198,3 +200,46 @@ def test_refusals_and_pieces_are_listed_for_people(tmp_path: Path) -> None:
     screen = StringIO()
     Console(file=screen, width=160).print(report.shown(figures))
     assert "[bold].mid" in screen.getvalue()
+
+
+def test_the_command_shows_what_it_found(messy: Path, tmp_path: Path, jazzd: Run) -> None:
+    target = tmp_path / "dataset"
+    code, out, _ = jazzd("prepare", str(messy), "-o", str(target), "--json")
+    assert code == 0
+    assert json.loads(out) == json.loads((target / "report.json").read_text())
+    code, out, err = jazzd("prepare", str(messy), "-o", str(target), "--voice", "all", "--split", "50,50,0")
+    assert code == 0
+    assert "only drums" in out
+    assert "test 0 (0 notes)" in " ".join(out.split())
+    assert {piece.voice for piece in corpus.load(target / corpus.STORED)} == {"all"}
+
+
+@pytest.mark.parametrize(
+    ("words", "expected", "said"),
+    [
+        (["--split", "80,20"], 2, "three percentages"),
+        (["--split", "80,10,20"], 2, "three percentages"),
+        (["--split", "nan,10,20"], 2, "three percentages"),
+        (["--split", "0,50,50"], 2, "three percentages"),
+        (["--voice", "left"], 2, "left"),
+        (["--seed", "-1"], 2, "seed"),
+    ],
+)
+def test_what_cannot_be_is_said(words: list[str], expected: int, said: str, messy: Path, jazzd: Run) -> None:
+    code, out, err = jazzd("prepare", str(messy), "-o", str(messy / "dataset"), *words)
+    assert (code, out) == (expected, "")
+    assert said in err
+    assert "Traceback" not in err
+
+
+def test_a_folder_that_is_none_is_one_sentence(tmp_path: Path, jazzd: Run) -> None:
+    (tmp_path / "a file").touch()
+    for words in (
+        ["nowhere", "-o", "x"],
+        [str(tmp_path), "-o", "x"],
+        [str(tmp_path), "-o", str(tmp_path / "a file")],
+    ):
+        code, out, err = jazzd("prepare", *words)
+        assert code in (1, 2)
+        assert out == ""
+        assert err.count("\n") == 1
