@@ -35,7 +35,7 @@ SLOWEST, FASTEST = 20.0, 400.0
 class Player:
     """Who plays: the plain base, or a mix of styles, as it likes to be played."""
 
-    name: str
+    name: str = "plain base"
     mix: lora.Mix | None = None
     sampling: Sampling = field(default_factory=Sampling)
 

@@ -1,4 +1,4 @@
-"""What lines are like, in figures and distributions: how they fit their chords, how dense, how far they leap."""
+"""What lines are like, in figures and distributions: how they fit their chords, how dense they are."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -153,8 +153,7 @@ def distribution(values: np.ndarray, bounds: Float[np.ndarray, "_"]) -> Float[np
     """The share of the values in each bin; the first and the last take what lies beyond. Zeros of nothing."""
     edges = bounds.astype(np.float64)
     counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
-    shares: Float[np.ndarray, "_"] = counts / max(counts.sum(), 1)
-    return shares
+    return np.asarray(counts / max(counts.sum(), 1))
 
 
 def overlap(one: Float[np.ndarray, "B"], other: Float[np.ndarray, "B"]) -> float:
