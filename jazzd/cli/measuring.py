@@ -80,7 +80,11 @@ def evaluate(
     numerics: NumericsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure how well the model foretells music, in nats a note, and what its own is like beside it."""
+    """Measure how well the model foretells music, and plays.
+
+    In nats a note, of the six things that a note is; and in how its own solos compare with the folder's
+    music: chord and scale tones, density, distributions, copies. With --style beside the plain base.
+    """
     folders = midi or []
     played = (reference, training, plot)
     if (not folders) == (rows is None) or (rows is None) != (output is None):

@@ -13,6 +13,13 @@ from jazzd.moonbeam.tokens import NAMES
 from jazzd.teach.portrait import BINS, Portrait
 from jazzd.teach.review import REFERENCE, Review
 
+OVERLAPS = {
+    "interval": "intervals",
+    "duration": "durations",
+    "inter_onset": "times from onset to onset",
+    "velocity": "velocities",
+    "degree": "degrees of the chord",
+}
 KINDS = (("by_count", ""), ("by_duration", ", by duration"), ("on_strong_beats", ", on strong beats"))
 ROWS = {
     "nats per note": ("nll_per_note",),
@@ -28,10 +35,10 @@ ROWS = {
     "mean interval, semitones": ("music", "interval"),
     "lowest pitch (5 %)": ("music", "range", "low"),
     "highest pitch (95 %)": ("music", "range", "high"),
-    **{f"overlap of {name.replace('_', ' ')}s": ("music", "overlap", name) for name in BINS},
+    **{f"overlap of {words}": ("music", "overlap", name) for name, words in OVERLAPS.items()},
     "bars that come again": ("music", "repeated_bars"),
-    "longest run shared, median": ("music", "copying", "median"),
-    "longest run shared, of all": ("music", "copying", "longest"),
+    "notes copied at a stretch, median": ("music", "copying", "median"),
+    "notes copied at a stretch, most": ("music", "copying", "longest"),
     "solos": ("music", "solos"),
     "notes": ("music", "notes"),
 }
@@ -76,7 +83,7 @@ def _at(figures: Any, path: tuple[str, ...]) -> Any:
 def _written(value: Any) -> str:
     if value is None:
         return "-"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return f"{value:.3f}" if isinstance(value, float) else f"{value:,}"
 
 
 def draw(path: Path, portraits: Mapping[str, Portrait]) -> None:

@@ -67,15 +67,17 @@ def beats_of(file: mido.MidiFile) -> Beats:
     For then nobody has told the beat, and a beat of half a second is chance. Raises MidiError for type 2
     files.
     """
-    at, stated, knots, meters = 0, False, [(0, 0.0)], [(0, 4.0)]
+    at, seconds, tempo, knots, meters = 0, 0.0, None, [(0, 0.0)], [(0, 4.0)]
     for seconds, message in midi.timed(file):
-        stated |= message.type == "set_tempo"
         at += message.time
         knots.append((at, seconds))
+        if message.type == "set_tempo":
+            tempo = message.tempo
         if message.type == "time_signature":
             meters.append((at, 4 * message.numerator / message.denominator))
-    if not stated:
+    if tempo is None:
         return UNKNOWN
+    knots.append((at + file.ticks_per_beat, seconds + tempo * 1e-6))
     quarters = np.arange(-(-at // file.ticks_per_beat) + 1) * file.ticks_per_beat
     ticks, seconds_at = np.array(knots).T
     return Beats(

@@ -56,7 +56,7 @@ def portrait(lines: Sequence[Line]) -> Portrait:
 def _figures(lines: Sequence[Line], notes: Notes) -> dict[str, Any]:
     seconds, beats = sum(map(_seconds, lines)), sum(map(_beats, lines))
     timed = sum(len(line.rows) for line in lines if len(line.beats))
-    low, high = np.percentile(notes["pitch"], (5, 95)) if len(notes["pitch"]) else (None, None)
+    low, high = map(round, np.percentile(notes["pitch"], (5, 95))) if len(notes["pitch"]) else (None, None)
     return {
         "solos": len(lines),
         "notes": len(notes["pitch"]),
@@ -69,7 +69,7 @@ def _figures(lines: Sequence[Line], notes: Notes) -> dict[str, Any]:
         },
         "off_beat": _share(notes["off_beat"], notes["timed"]),
         "interval": _mean(np.abs(notes["interval"])),
-        "range": {"low": low and float(low), "high": high and float(high)},
+        "range": {"low": low, "high": high},
         "repeated_bars": repeated_bars(lines),
     }
 
