@@ -63,6 +63,14 @@ def test_without_a_tempo_nobody_knows_the_beat() -> None:
         beats_of(two)
 
 
+def test_broken_files_have_beats_of_some_kind_or_none() -> None:
+    odd = beats_of(conducted((0, tempo(60)), (0, meter(0)), (200, meter(3, 2**40)), (300, meter(4)), end=500))
+    assert odd.bars.tolist() == [0, 1, 2, 3, 3, 3]
+    still = beats_of(conducted((0, mido.MetaMessage("set_tempo", tempo=0)), end=500))
+    assert still.tempo > 0
+    assert len(beats_of(conducted((0, tempo(60)), end=2**27))) == 0
+
+
 def test_steady_beats_reach_beyond_the_end() -> None:
     beats = steady(120.0, 3.9)
     assert beats.ticks.tolist() == [0, 50, 100, 150, 200, 250, 300, 350, 400]

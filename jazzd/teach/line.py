@@ -20,6 +20,9 @@ from jazzd.music.notes import Note5D
 from jazzd.music.tempo import to_ticks
 from jazzd.teach.corpus import Piece
 
+MOST_BEATS = 100_000
+"""What seems to last longer, a day of fast music, is a broken file."""
+
 
 @dataclass(frozen=True)
 class Beats:
@@ -74,8 +77,8 @@ def beats_of(file: mido.MidiFile) -> Beats:
         if message.type == "set_tempo":
             tempo = message.tempo
         if message.type == "time_signature":
-            meters.append((at, 4 * message.numerator / message.denominator))
-    if tempo is None:
+            meters.append((at, max(1.0, 4 * message.numerator / message.denominator)))
+    if tempo is None or at > MOST_BEATS * file.ticks_per_beat:
         return UNKNOWN
     knots.append((at + file.ticks_per_beat, seconds + tempo * 1e-6))
     quarters = np.arange(-(-at // file.ticks_per_beat) + 1) * file.ticks_per_beat
