@@ -23,13 +23,19 @@ def test_chord_and_scale_tones_are_counted_and_weighed() -> None:
         [60, 62, 64, 61, 66], [0, 60, 110, 150, 300], [10, 20, 30, 40, 99], [(0, "Cmaj7"), (300, "N.C.")]
     )
     figures = portrait([solo]).figures
-    assert [*figures["chord_tones"].values()] == [0.5, pytest.approx(0.4), None]
-    assert [*figures["scale_tones"].values()] == [0.75, pytest.approx(0.6), None]
+    assert [*figures["chord_tones"].values()] == [0.5, pytest.approx(0.4), None, 0.5, 0.5]
+    assert [*figures["scale_tones"].values()] == [0.75, pytest.approx(0.6), None, 0.75, 0.75]
 
 
 def test_all_tones_of_the_chord_count_and_so_does_its_bass() -> None:
     solo = line([62, 57, 58, 61], changes=[(0, "C13/Bb")])  # D is the ninth, A the thirteenth, Bb the bass
     assert portrait([solo]).figures["chord_tones"]["by_count"] == 0.75
+
+
+def test_how_the_solos_differ_is_told_of_each_as_a_whole() -> None:
+    solos = [line([60] * n + [61] * (100 - n), changes=[(0, "C")]) for n in range(101)]
+    figures = portrait([*solos, line([60])]).figures["chord_tones"]
+    assert (figures["low"], figures["high"]) == (pytest.approx(0.05), pytest.approx(0.95))
 
 
 def test_strong_beats_are_one_and_three_within_half_a_triplet() -> None:
@@ -53,7 +59,7 @@ def test_density_interval_and_range() -> None:
 
 def test_what_is_not_known_is_none() -> None:
     figures = portrait([line([60])]).figures
-    assert figures["chord_tones"] == dict.fromkeys(("by_count", "by_duration", "on_strong_beats"))
+    assert set(figures["chord_tones"].values()) == {None}
     assert figures["density"]["per_beat"] is None
     assert figures["off_beat"] is figures["interval"] is figures["repeated_bars"] is None
 

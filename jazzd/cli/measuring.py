@@ -47,7 +47,7 @@ def evaluate(
     style: StyleOption = "",
     solos: Annotated[
         int,
-        typer.Option(min=0, max=999, metavar="N", help="Solos to play over the folder's chords; 0: none."),
+        typer.Option(min=0, max=999, metavar="N", help="Solos to play over its chords; 0: none."),
     ] = 8,
     reference: Annotated[
         Path | None,
@@ -82,8 +82,8 @@ def evaluate(
 ) -> None:
     """Measure how well the model foretells music, and plays.
 
-    In nats a note, of the six things that a note is; and in how its own solos compare with the folder's
-    music: chord and scale tones, density, distributions, copies. With --style beside the plain base.
+    In nats a note, and in how its own solos over the folder's chords compare with the folder's music: chord
+    and scale tones, density, distributions, copies. With --style beside the plain base.
     """
     folders = midi or []
     played = (reference, training, plot)

@@ -20,14 +20,20 @@ OVERLAPS = {
     "velocity": "velocities",
     "degree": "degrees of the chord",
 }
-KINDS = (("by_count", ""), ("by_duration", ", by duration"), ("on_strong_beats", ", on strong beats"))
+KINDS = {
+    "by_count": "",
+    "by_duration": ", by duration",
+    "on_strong_beats": ", on strong beats",
+    "low": ", 5 % of the solos below",
+    "high": ", 5 % above",
+}
 ROWS = {
     "nats per note": ("nll_per_note",),
     **{f"  {name.replace('_', ' ')}": ("nll", name) for name in NAMES},
     **{
         f"{tones} tones{words}": ("music", f"{tones}_tones", kind)
         for tones in ("chord", "scale")
-        for kind, words in KINDS
+        for kind, words in KINDS.items()
     },
     "notes a second": ("music", "density", "per_second"),
     "notes a beat": ("music", "density", "per_beat"),

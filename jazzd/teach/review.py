@@ -90,18 +90,18 @@ def review(
     step: Step = lambda what, done, of: None,
     left_out: Callable[[Refused], None] = lambda refused: None,
 ) -> Review:
-    """Let every player foretell and play.
+    """Let every player foretell the pieces and play.
 
-    The solos are over the chords of the reference's pieces, the same charts and seeds for all players.
+    The solos are over the chords of those pieces, the same charts and seeds for all players.
     Raises MidiError for a folder without a usable file.
     """
     pieces, refused = read(scope.music, left_out)
     training = read(scope.training)[0] if scope.training else []
-    reference = scope.reference or scope.music
-    human = of_files(reference, read(reference)[0] if scope.reference else pieces)
+    unheard = of_files(scope.music, pieces)
+    human = of_files(scope.reference, read(scope.reference)[0]) if scope.reference else unheard
     copied = [of_piece(piece) for piece in training]
     nll, drawn = Likelihood(model), portrait(human)
-    decoder, over = decoder_of(model) if scope.solos else None, charts(human, scope.solos)
+    decoder, over = decoder_of(model) if scope.solos else None, charts(unheard, scope.solos)
     opinions = []
     for player in players:
         listening, playing = (partial(step, f"{what} as {player.name}") for what in ("listening", "playing"))
