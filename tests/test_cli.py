@@ -257,7 +257,7 @@ def test_files_that_are_left_out_are_named(jazzd: Run, tiny_base: Path) -> None:
     Path("music").mkdir()
     write_midi(Path("music/good.mid"), [Note5D.from_pitch(0.0, 0.5, 60, 64)], None, [])
     Path("music/bad.mid").write_text("not music")
-    code, out, err = jazzd("evaluate", "music", "--base", str(tiny_base), "--json")
+    code, out, err = jazzd("evaluate", "music", "--base", str(tiny_base), "--solos", "0", "--json")
     assert (code, json.loads(out)["refused"]) == (0, 1)
     assert one_sentence(err.replace("left out: ", "jazzd: "))
     assert "bad.mid" in err

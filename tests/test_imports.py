@@ -25,6 +25,8 @@ MAY_IMPORT = {
     "render": ("errors", "music"),
     "engine": ("errors", "arrays", "music", "log", "moonbeam", "styles"),
     "teach": ("errors", "arrays", "music", "moonbeam", "styles"),
+    "teach.tune": ("engine.protocol", "errors", "music", "moonbeam", "styles", "teach"),
+    "teach.audition": ("errors", "music", "moonbeam", "engine.protocol", "render", "solo", "teach"),
     "solo": ("errors", "music", "moonbeam", "styles", "engine"),
     "rehearsal": ("errors", "player"),
     "demo": ("errors", "music", "config", "player", "render", "rehearsal"),

@@ -207,7 +207,7 @@ def test_the_command_shows_what_it_found(messy: Path, tmp_path: Path, jazzd: Run
     code, out, _ = jazzd("prepare", str(messy), "-o", str(target), "--json")
     assert code == 0
     assert json.loads(out) == json.loads((target / "report.json").read_text())
-    code, out, err = jazzd("prepare", str(messy), "-o", str(target), "--voice", "all", "--split", "50,50,0")
+    code, out, _ = jazzd("prepare", str(messy), "-o", str(target), "--voice", "all", "--split", "50,50,0")
     assert code == 0
     assert "only drums" in out
     assert "test 0 (0 notes)" in " ".join(out.split())

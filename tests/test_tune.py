@@ -127,6 +127,17 @@ def test_it_learns_and_says_by_how_much(learned: Learned, base: Path) -> None:
     assert (learned.run / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_what_was_learned_can_be_heard(learned: Learned, midi: Path) -> None:
+    """Over the chords of the one piece that was held out, whose file states no tempo."""
+    assert len(held_out(learned, midi)) == 1
+    files = {path.name: mido.MidiFile(path) for path in (learned.run / "audition").iterdir()}
+    assert sorted(files) == ["after_1.mid", "before_1.mid"]
+    before, after = files["before_1.mid"], files["after_1.mid"]
+    assert [m.text for m in before.tracks[0] if m.type == "marker"] == [symbol for _, symbol in CHANGES]
+    assert before.tracks[1] == after.tracks[1]
+    assert before.tracks[2] != after.tracks[2]
+
+
 def test_only_the_factors_learn(learned: Learned, recipe: StyleRecipe, midi: Path) -> None:
     shapes = {
         targets.module(place): sizes

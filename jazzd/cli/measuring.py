@@ -1,15 +1,20 @@
 """The commands that measure."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from jazzd.cli.options import (
     BaseOption,
     DeviceOption,
+    Dtype,
     DtypeOption,
     JsonOption,
+    Numerics,
     NumericsOption,
     StyleOption,
     StylesOption,
@@ -17,7 +22,16 @@ from jazzd.cli.options import (
     shares,
     show,
 )
-from jazzd.errors import ConfigError
+from jazzd.errors import ConfigError, JazzdError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from jazzd.moonbeam.lora import Mix
+    from jazzd.moonbeam.model import Moonbeam
+    from jazzd.styles.wardrobe import Wardrobe
+    from jazzd.teach.corpus import Refused
+    from jazzd.teach.review import Scope
 
 app = typer.Typer()
 bench_app = typer.Typer(help="Measure, and say on what.", no_args_is_help=True)
@@ -27,8 +41,35 @@ app.add_typer(bench_app, name="bench")
 @app.command()
 def evaluate(
     midi: Annotated[
-        Path | None, typer.Argument(metavar="MIDI_DIR", help="A folder of music it has not heard.")
+        list[str] | None,
+        typer.Argument(
+            metavar="MIDI_DIR|DATASET",
+            help="Music it has not heard; of a dataset, what it is to be judged by.",
+        ),
     ] = None,
+    style: StyleOption = "",
+    solos: Annotated[
+        int,
+        typer.Option(min=0, max=999, metavar="N", help="Solos to play over its chords; 0: none."),
+    ] = 8,
+    reference: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Music to compare the solos with; if not given, MIDI_DIR."),
+    ] = None,
+    training: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Music that was learned from, to see whether the solos copy it."),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw the distributions side by side.")
+    ] = None,
+    matrix: Annotated[
+        bool,
+        typer.Option(
+            "--matrix",
+            help="Every style on every style's music: write NAME=MIDI_DIR NAME=MIDI_DIR instead of MIDI_DIR.",
+        ),
+    ] = False,
     rows: Annotated[
         Path | None, typer.Option(metavar="FILE.npz", help="Score the rows of this file instead.")
     ] = None,
@@ -36,47 +77,129 @@ def evaluate(
         Path | None, typer.Option("--output", "-o", metavar="OUT.npz", help="The file for the rows' scores.")
     ] = None,
     no_chords: Annotated[bool, typer.Option("--no-chords", help="Hide the chords of solos.")] = False,
-    style: StyleOption = "",
     styles: StylesOption = Path("styles"),
     base: BaseOption = "builtin",
     dtype: DtypeOption = None,
     numerics: NumericsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure how well the model foretells music, in nats a note."""
-    from rich.console import Console
-    from rich.progress import Progress
+    """Measure how well the model foretells music, and plays.
 
-    from jazzd.moonbeam import resident, weights
-    from jazzd.styles.wardrobe import Wardrobe
-    from jazzd.teach.evaluate import evaluate as measure
-    from jazzd.teach.evaluate import score_rows
-
-    if (midi is None) == (rows is None) or (rows is None) != (output is None):
+    In nats a note, and in how its own solos over the folder's chords compare with the folder's music: chord
+    and scale tones, density, distributions, copies. With --style beside the plain base.
+    """
+    folders = midi or []
+    played = (reference, training, plot)
+    if (not folders) == (rows is None) or (rows is None) != (output is None):
         raise ConfigError("say either a folder of MIDI files, or --rows FILE.npz and -o OUT.npz")
-    loaded = weights.load(base, resident.element_type(dtype), numerics)
-    model, wardrobe = loaded.model, Wardrobe.open(styles, loaded)
-    wardrobe.registry.rescan()
-    mix = wardrobe.mix(shares(style))
+    if (rows or matrix) and any(played):
+        raise ConfigError("--reference, --training and --plot go with a MIDI_DIR alone; leave them out")
+    if matrix and (rows or style):
+        raise ConfigError("--matrix takes its styles from NAME=MIDI_DIR; leave --style and --rows out")
+    if len(folders) > 1 and not matrix:
+        raise ConfigError("name one MIDI_DIR, or say --matrix NAME=MIDI_DIR NAME=MIDI_DIR")
+    pairs = _pairs(folders) if matrix else {}
+    if plot and not plot.absolute().parent.is_dir():
+        raise JazzdError(f"{plot}: there is no folder {plot.parent}; make it first")
+
+    from jazzd.teach.evaluate import score_rows
+    from jazzd.teach.review import Scope
+
+    stage = _Stage.open(base, dtype, numerics, styles)
     if rows and output:
-        show(score_rows(model, rows, output, mix), as_json)
-    if not midi:
-        return
-    console = Console(stderr=True)
-    # Where nobody looks on, even a bar that goes away would leave an empty line.
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("listening", total=None)
-        figures = measure(
-            model,
-            midi,
-            not no_chords,
-            lambda done, of: bar.update(task, completed=done, total=of),
-            lambda refused: console.print(
-                f"left out: {refused.reason}", highlight=False, markup=False, soft_wrap=True
-            ),
-            mix,
-        )
-    show(figures, as_json)
+        show(score_rows(stage.model, rows, output, stage.mix(style)), as_json)
+    elif matrix:
+        _matrix(stage, pairs, not no_chords, as_json)
+    else:
+        scope = Scope(Path(folders[0]), reference, training, solos, not no_chords)
+        _review(stage, style, scope, plot, as_json)
+
+
+def _pairs(words: list[str]) -> dict[str, Path]:
+    """The folders by style of "NAME=MIDI_DIR" and so on. Raises ConfigError."""
+    pairs = {}
+    for word in words:
+        name, equals, folder = word.partition("=")
+        if not (name and equals and folder) or name in pairs:
+            raise ConfigError(f"{word!r}: with --matrix write NAME=MIDI_DIR, each NAME once")
+        pairs[name] = Path(folder)
+    return pairs
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """A base, its styles, and a console to tell of progress."""
+
+    model: "Moonbeam"
+    wardrobe: "Wardrobe"
+    console: "Console"
+
+    @classmethod
+    def open(cls, base: str, dtype: Dtype | None, numerics: Numerics | None, styles: Path) -> "_Stage":
+        from rich.console import Console
+
+        from jazzd.moonbeam import decode, resident, weights
+        from jazzd.styles.wardrobe import Wardrobe
+
+        decode.use_compile_cache()
+        loaded = weights.load(base, resident.element_type(dtype), numerics)
+        wardrobe = Wardrobe.open(styles, loaded)
+        wardrobe.registry.rescan()
+        return cls(loaded.model, wardrobe, Console(stderr=True))
+
+    def mix(self, style: str) -> "Mix | None":
+        """The styles of a --style. Raises ConfigError and StyleError."""
+        return self.wardrobe.mix(shares(style))
+
+    def left_out(self, refused: "Refused") -> None:
+        self.console.print(f"left out: {refused.reason}", highlight=False, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def progress(self) -> Iterator[Callable[[str, int, int], None]]:
+        """A bar that says what is being done."""
+        from rich.progress import Progress
+
+        # Where nobody looks on, even a bar that goes away would leave an empty line.
+        with Progress(console=self.console, transient=True, disable=not self.console.is_terminal) as bar:
+            task = bar.add_task("reading", total=None)
+            yield lambda what, done, of: bar.update(task, description=what, completed=done, total=of)
+
+
+def _review(stage: _Stage, style: str, scope: "Scope", plot: Path | None, as_json: bool) -> None:
+    from rich.console import Console
+
+    from jazzd.engine.protocol import Sampling
+    from jazzd.teach import gallery
+    from jazzd.teach.audition import Player
+    from jazzd.teach.review import review
+
+    players = [Player()]
+    if wanted := shares(style):
+        settings = stage.wardrobe.settings(max(wanted, key=lambda name: wanted[name]))
+        players.insert(0, Player(style, stage.mix(style), Sampling.model_validate(settings)))
+    with stage.progress() as step:
+        found = review(stage.model, players, scope, step, stage.left_out)
+    if plot:
+        gallery.draw(plot, found.portraits)
+    if as_json:
+        show(found.to_json(), as_json)
+    else:
+        Console().print(gallery.table(found))
+
+
+def _matrix(stage: _Stage, folders: dict[str, Path], with_chords: bool, as_json: bool) -> None:
+    from rich.console import Console
+
+    from jazzd.teach.matrix import matrix, shown, verdict
+
+    mixes = {name: stage.mix(name) for name in folders}
+    with stage.progress() as step:
+        figures = matrix(stage.model, mixes, folders, with_chords, step, stage.left_out)
+    if as_json:
+        show(figures, as_json)
+    else:
+        Console().print(shown(figures))
+        print(verdict(figures))
 
 
 @bench_app.command("engine")

@@ -9,8 +9,8 @@ import mido
 import numpy as np
 
 from jazzd.arrays import Float, Int
-from jazzd.moonbeam.midi import timed
-from jazzd.moonbeam.tokens import ONSET, TICKS_PER_SECOND, VELOCITY, Rows
+from jazzd.moonbeam.tokens import ONSET, VELOCITY, Rows
+from jazzd.teach.line import beats_of
 
 LIVELY = 0.1
 """Tempo changes a beat from which a map was made for the music."""
@@ -35,24 +35,12 @@ def beats(file: mido.MidiFile, rows: Rows) -> Ticks:
     """The beats from before the first note of `rows` to the last one. Raises MidiError for type 2 files."""
     if not len(rows):
         return np.zeros(0, np.int64)
-    written, changes = _written(file)
+    written = np.unique(np.round(beats_of(file).ticks).astype(np.int64))
     written = written[: int(np.searchsorted(written, rows[-1, ONSET])) + 1]
-    lively = changes > LIVELY * len(written)
-    return written if lively or _agreement(rows, written) > TOGETHER else tracked(rows)
-
-
-def _written(file: mido.MidiFile) -> tuple[Ticks, int]:
-    """The beats of the tempo map, one a quarter note, and how often the tempo changes."""
-    points, ticks, changes = [(0, 0.0)], 0, 0
-    for seconds, message in timed(file):
-        ticks += message.time
-        points.append((ticks, seconds))
-        changes += message.type == "set_tempo" and ticks > 0
-    quarters = np.arange(0, ticks + file.ticks_per_beat, file.ticks_per_beat)
-    at, seconds_at = (np.array(part, float) for part in zip(*points, strict=True))
-    return np.unique(
-        np.round(TICKS_PER_SECOND * np.interp(quarters, at, seconds_at)).astype(np.int64)
-    ), changes
+    changes = sum(message.type == "set_tempo" for track in file.tracks for message in track)
+    if len(written) and (changes > LIVELY * len(written) or _agreement(rows, written) > TOGETHER):
+        return written
+    return tracked(rows)
 
 
 def _agreement(rows: Rows, written: Ticks) -> float:

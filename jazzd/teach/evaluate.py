@@ -19,7 +19,7 @@ from jazzd.moonbeam.model import Moonbeam, causal_mask, token_nll
 from jazzd.moonbeam.tokens import COMPING, EOS, FIELDS, INSTRUMENT, NAMES, ONSET, SOS, Vocabulary, chunks
 from jazzd.music import chords, voicing
 from jazzd.teach import corpus
-from jazzd.teach.corpus import Piece, Refused
+from jazzd.teach.corpus import Piece, Refused, Side
 from jazzd.teach.dataset import clamped, interleaved
 
 BATCH = 8
@@ -45,26 +45,58 @@ def evaluate(
 ) -> dict[str, Any]:
     """`nll_per_note`, `nll` per field and the number of `notes` over every MIDI file below `folder`.
 
-    `mix` are the styles that the model plays in.
-    `left_out` is told of each file that cannot be used; `refused` is their number. Pieces whose markers are
-    chord symbols are scored as solos over those chords, plainly voiced, unless `with_chords` is false. A rest
-    longer than the vocabulary reaches begins a new excerpt, a longer note counts as the longest. Raises
-    MidiError when there is no usable file.
+    `mix` are the styles that the model plays in. `refused` is the number of files that cannot be used. For
+    the rest see `read` and `foretold`.
     """
-    read = corpus.read_folder(folder)
-    pieces = [item for item in read if isinstance(item, Piece)]
-    refused = [item for item in read if isinstance(item, Refused)]
+    pieces, refused = read(folder, left_out)
+    return foretold(Likelihood(model), pieces, with_chords, step, mix) | {"refused": refused}
+
+
+def read(
+    folder: Path,
+    left_out: Callable[[Refused], None] = lambda refused: None,
+    sides: Sequence[Side] = ("test", "validation"),
+) -> tuple[list[Piece], int]:
+    """The pieces below `folder`, and how many files are none; `left_out` is told of each of those.
+
+    Of a dataset, the pieces on the first of the sides that has any. Raises MidiError when there is none.
+    """
+    if (folder / corpus.STORED).is_file():
+        pieces = corpus.load(folder / corpus.STORED)
+        found_on = next((side for side in sides if any(piece.side == side for piece in pieces)), None)
+        if found_on is None:
+            raise MidiError(f"{folder}: no piece of the dataset is on the side {' or '.join(sides)}")
+        return [piece for piece in pieces if piece.side == found_on], 0
+    found = corpus.read_folder(folder)
+    refused = [item for item in found if isinstance(item, Refused)]
     for item in refused:
         left_out(item)
-    vocabulary, length = model.config.vocabulary, min(model.config.window, 1024)
-    found = list[Window]()
-    for piece in pieces:
-        found += piece_windows(piece, vocabulary, length, with_chords)
+    return [item for item in found if isinstance(item, Piece)], len(refused)
+
+
+def foretold(
+    nll: "Likelihood",
+    pieces: Sequence[Piece],
+    with_chords: bool = True,
+    step: Step = lambda done, of: None,
+    mix: lora.Mix | None = None,
+) -> dict[str, Any]:
+    """`nll_per_note`, `nll` per field and the number of `notes` over the pieces, in nats.
+
+    Pieces whose markers are chord symbols are scored as solos over those chords, plainly voiced, unless
+    `with_chords` is false. A rest longer than the vocabulary reaches begins a new excerpt, a longer note
+    counts as the longest.
+    """
+    length = min(nll.config.window, 1024)
+    found = [
+        window
+        for piece in pieces
+        for window in piece_windows(piece, nll.config.vocabulary, length, with_chords)
+    ]
     total, notes = np.zeros(len(FIELDS)), 0
-    nll = Likelihood(model, mix)
     for start in range(0, len(found), BATCH):
         batch = found[start : start + BATCH]
-        scores = nll(padded([w.rows for w in batch], BATCH, length))
+        scores = nll(padded([w.rows for w in batch], BATCH, length), mix)
         for window, score in zip(batch, scores, strict=False):
             chosen = window.scored[1:]
             total += score[: len(chosen)][chosen].sum(axis=0)
@@ -75,7 +107,6 @@ def evaluate(
         "nll_per_note": float(mean.sum()),
         "nll": dict(zip(NAMES, map(float, mean), strict=True)),
         "notes": notes,
-        "refused": len(refused),
     }
 
 
@@ -87,9 +118,9 @@ def score_rows(model: Moonbeam, source: Path, target: Path, mix: lora.Mix | None
     """
     if target.is_dir():
         raise ModelError(f"{target}: it is a folder; name the file to write")
-    rows, nll = _read_rows(source, model.config.vocabulary), Likelihood(model, mix)
+    rows, nll = _read_rows(source, model.config.vocabulary), Likelihood(model)
     try:
-        scores = [nll(sequence[None]) for sequence in rows]
+        scores = [nll(sequence[None], mix) for sequence in rows]
     except MidiError as error:
         raise ModelError(f"{source}: {error}") from None
     token_nll = np.concatenate(scores)
@@ -134,18 +165,20 @@ def _read_rows(source: Path, vocabulary: Vocabulary) -> Int[np.ndarray, "B L 6"]
 class Likelihood:
     """Teacher-forced nats of every sub-token, over the whole vocabulary; compiled once a shape."""
 
-    def __init__(self, model: Moonbeam, mix: lora.Mix | None = None) -> None:
-        self._mix, self._vocabulary = mix, model.config.vocabulary
+    def __init__(self, model: Moonbeam) -> None:
+        self.config = model.config
         graph, self._params = nnx.split(model)
         self._nll = jax.jit(
             lambda p, rows, labels, mix: token_nll(nnx.merge(graph, p), rows, labels, causal_mask(rows), mix)
         )
 
-    def __call__(self, rows: Int[np.ndarray, "B L 6"]) -> Float[np.ndarray, "B L-1 6"]:
-        """Raises MidiError for a time beyond the vocabulary."""
-        labels = np.stack([self._vocabulary.labels(sequence) for sequence in rows])
+    def __call__(
+        self, rows: Int[np.ndarray, "B L 6"], mix: lora.Mix | None = None
+    ) -> Float[np.ndarray, "B L-1 6"]:
+        """In the styles of that mix. Raises MidiError for a time beyond the vocabulary."""
+        labels = np.stack([self.config.vocabulary.labels(sequence) for sequence in rows])
         return np.asarray(
-            self._nll(self._params, jnp.asarray(rows, jnp.int32), jnp.asarray(labels, jnp.int32), self._mix)
+            self._nll(self._params, jnp.asarray(rows, jnp.int32), jnp.asarray(labels, jnp.int32), mix)
         )
 
 

@@ -15,6 +15,7 @@ from flax import nnx
 from pydantic import ValidationError
 from rich.console import Console
 
+from jazzd.engine.protocol import Sampling
 from jazzd.errors import ConfigError, MidiError
 from jazzd.moonbeam import decode, lora, resident, targets, weights
 from jazzd.moonbeam.config import Config
@@ -24,7 +25,7 @@ from jazzd.moonbeam.tokens import Vocabulary
 from jazzd.styles import style
 from jazzd.styles.manifest import Manifest
 from jazzd.styles.style import BaseFacts, Style
-from jazzd.teach import loss, train
+from jazzd.teach import audition, line, loss, train
 from jazzd.teach.corpus import Piece
 from jazzd.teach.dataset import PADDING_BLOCK, Batch, Dataset
 from jazzd.teach.evaluate import padded, piece_windows
@@ -93,6 +94,8 @@ def train_style(
     told = json.dumps(_summary(choices, history, pieces, result))
     if leads():
         style.write(target, Style(manifest.model_copy(update={"training": told}), best))
+        charts = [line.of_file(source, piece) for piece in _judging(pieces)]
+        _audition(run, base, Style(manifest, best), charts, console)
     return result
 
 
@@ -117,6 +120,19 @@ def _course(
 def _length(config: Config, choices: StyleRecipe) -> int:
     """Rows of a window."""
     return choices.length or min(resident.LONGEST_WINDOW, config.window)
+
+
+def _audition(
+    run: Path, base: weights.Base, learned: Style, charts: Sequence[line.Line], console: Console
+) -> None:
+    """Let the base and the style play over the chords of these pieces, to be heard side by side."""
+    rack = lora.Rack(base.model.config, base.dtype)
+    rack.put("learned", learned.adapter)
+    sampling = Sampling.model_validate(learned.manifest.settings)
+    after, folder = audition.Player("learned", rack.mix({"learned": 1.0}), sampling), run / "audition"
+    with train.writing(run):
+        audition.before_and_after(folder, base.model, audition.Player(), after, charts)
+    console.print(f"{folder} has what the base plays, and what it plays now", highlight=False, soft_wrap=True)
 
 
 def _epoch(pieces: Sequence[Piece], choices: StyleRecipe) -> int:
