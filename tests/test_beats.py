@@ -14,7 +14,9 @@ from jazzd.teach.beats import beats, tracked
 
 
 def opened(path: Path, notes: list[tuple[int, int, int]]) -> tuple[mido.MidiFile, np.ndarray]:
+    """A file that says what its tempo is."""
     file = mido.MidiFile(tiny.write_midi(path, notes))
+    file.tracks[0].insert(0, mido.MetaMessage("set_tempo", tempo=500_000))
     return file, midi.encode(file)
 
 
@@ -31,6 +33,12 @@ def test_a_constant_map_that_nobody_played_to_is_not(tmp_path: Path) -> None:
     file, notes = opened(tmp_path / "a.mid", tiny.walk(60, every=43))
     steps = np.diff(beats(file, notes))
     assert np.median(steps) in (43, 86)
+
+
+def test_a_file_without_a_tempo_has_no_map(tmp_path: Path) -> None:
+    file, notes = opened(tmp_path / "a.mid", tiny.walk(60, every=25))
+    del file.tracks[0][0]
+    np.testing.assert_array_equal(beats(file, notes), tracked(notes))
 
 
 def test_a_map_that_changes_all_the_time_is_real(tmp_path: Path) -> None:

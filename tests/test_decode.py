@@ -1,5 +1,6 @@
 """Playing note by note: the reference's greedy notes, rollback, dice, and every constraint."""
 
+import dataclasses
 from functools import cache
 
 import jax.numpy as jnp
@@ -101,6 +102,21 @@ def test_same_seed_same_notes_and_another_seed_others() -> None:
     made = [notes(begun(seed), 10)[1] for seed in (5, 5, 6)]
     np.testing.assert_array_equal(made[0], made[1])
     assert (made[0] != made[2]).any()
+
+
+def test_free_time_leaves_rhythm_to_the_model() -> None:
+    """At any temperature and top_p the same timeshift is drawn; what is played is bent as ever."""
+    bends = [Controls(0.3, 0.2, free_time=True), Controls(1.0, 1.0), Controls(2.0, 0.9, free_time=True)]
+    firsts = np.array([[notes(begun(seed), 1, bend)[1][0] for seed in range(12)] for bend in bends])
+    for column in (ONSET, DURATION):
+        np.testing.assert_array_equal(firsts[0, :, column], firsts[1, :, column])
+        np.testing.assert_array_equal(firsts[2, :, column], firsts[1, :, column])
+    assert (firsts[0] != firsts[1]).any()
+    assert (firsts[2] != firsts[1]).any()
+    careful = Controls(temperature=0.0)
+    _, greedy = notes(begun(), 6, careful)
+    _, again = notes(begun(), 6, dataclasses.replace(careful, free_time=True))
+    np.testing.assert_array_equal(greedy, again)
 
 
 def test_without_constraints_no_special_value_is_drawn() -> None:

@@ -27,7 +27,7 @@ from jazzd.moonbeam.tokens import COMPING, FIELDS, SOLO
 
 NOTES, PREFILLS = 200, 15
 COPY_BYTES = 256 * 2**20
-LIVE = Controls(temperature=0.9, top_p=0.95, audible=True, program=SOLO, low=48, high=96)
+LIVE = Controls(temperature=0.9, top_p=0.95, free_time=True, audible=True, program=SOLO, low=48, high=96)
 
 
 def bench(

@@ -33,7 +33,7 @@ STEPS = 400
 STYLE_CONTROL = 20
 CHORDS = ((50, 53, 57, 60), (55, 59, 62, 65), (48, 52, 55, 59))
 PATIENCE_S = 10.0
-LIVE = Controls(temperature=0.9, top_p=0.95, audible=True, program=SOLO, low=48, high=96)
+LIVE = Controls(temperature=0.9, top_p=0.95, free_time=True, audible=True, program=SOLO, low=48, high=96)
 COMPILED = "/jax/core/compile/backend_compile_duration"
 
 

@@ -117,6 +117,7 @@ class Timeline:
         controls = Controls(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
+            free_time=True,
             audible=True,
             program=SOLO,
             low=min(sampling.low, sampling.high),

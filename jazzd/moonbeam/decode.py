@@ -65,6 +65,9 @@ class Controls:
     temperature: float = 1.0
     """0: the likeliest value of each sub-token."""
     top_p: float = 1.0
+    free_time: bool = False
+    """Temperature, unless it is 0, and top_p bend what is played and not when: a line would lose its rests
+    and long notes, which are many and each of them unlikely."""
     audible: bool = False
     """No duration and no velocity of 0, which the reference may draw."""
     program: int = -1
@@ -80,7 +83,7 @@ class Controls:
     weights: Float[np.ndarray, "12"] | tuple[float, ...] = (1.0,) * 12
     """Factors of the pitch classes' chances, C first; 0 forbids."""
 
-    def packed(self) -> Float[np.ndarray, "21"]:
+    def packed(self) -> Float[np.ndarray, "22"]:
         """In one array, so that one transfer takes them over; weights that forbid all are dropped."""
         weights = np.asarray(self.weights, np.float32)
         pitches = np.arange(self.low, self.high + 1)
@@ -95,12 +98,13 @@ Unpacked = dict[str, Array]
 """The controls by name."""
 
 
-def unpacked(packed: Float[Array, "21"]) -> Unpacked:
+def unpacked(packed: Float[Array, "22"]) -> Unpacked:
     """What `Controls.packed` packed."""
     named: Unpacked = {name: packed[i] for i, name in enumerate(SCALARS)}
     for name in ("program", "low", "high", "floor", "latest"):
         named[name] = named[name].astype(jnp.int32)
-    return named | {"audible": named["audible"] > 0, "weights": packed[len(SCALARS) :]}
+    flags = {name: named[name] > 0 for name in ("free_time", "audible")}
+    return named | flags | {"weights": packed[len(SCALARS) :]}
 
 
 class Folded(NamedTuple):
@@ -268,7 +272,7 @@ class Decoder:
         buffer: Int[Array, "S 6"],
         length: Int[Array, ""],
         key: UInt32[Array, "2"],
-        packed: Float[Array, "21"],
+        packed: Float[Array, "22"],
         mix: lora.Mix | None,
     ) -> tuple[tuple[Cache, ...], Int[Array, "S 6"], Int[Array, "6"]]:
         model: Moonbeam = nnx.merge(self._graph, params)
@@ -325,7 +329,7 @@ def _spelled(
             output, hidden = decoder.step_projected(folded.first[previous], hidden)
             logits = (output @ folded.heads[f] + folded.biases[f]).astype(jnp.float32)
         logits, allowed = _constrained(f, logits, onset, values, controls)
-        value = draw(logits, allowed, controls, dice[f])
+        value = draw(logits, allowed, *_bent(f, controls), dice[f])
         values.append(value)
         previous = value + offset
     return jnp.stack(values)
@@ -358,14 +362,26 @@ def _constrained(
     return logits, allowed
 
 
+def _bent(field: int, controls: Unpacked) -> tuple[Array, Array]:
+    """Temperature and top_p of the field."""
+    temperature, top_p = controls["temperature"], controls["top_p"]
+    if field not in (ONSET, DURATION):
+        return temperature, top_p
+    free = controls["free_time"]
+    return jnp.where(free & (temperature > 0), 1.0, temperature), jnp.where(free, 1.0, top_p)
+
+
 def draw(
-    logits: Float[Array, "W"], allowed: Bool[Array, "W"], controls: Unpacked, die: UInt32[Array, "2"]
+    logits: Float[Array, "W"],
+    allowed: Bool[Array, "W"],
+    temperature: Float[Array, ""],
+    top_p: Float[Array, ""],
+    die: UInt32[Array, "2"],
 ) -> Int[Array, ""]:
     """One of the allowed values: by the nucleus rule, or the likeliest at temperature 0."""
     best = jnp.argmax(jnp.where(allowed, logits, -jnp.inf))
-    chances = nucleus(logits, allowed, controls["temperature"], controls["top_p"])
-    drawn = jax.random.categorical(die, jnp.log(chances))
-    return jnp.where(controls["temperature"] > 0, drawn, best).astype(jnp.int32)
+    drawn = jax.random.categorical(die, jnp.log(nucleus(logits, allowed, temperature, top_p)))
+    return jnp.where(temperature > 0, drawn, best).astype(jnp.int32)
 
 
 def nucleus(
