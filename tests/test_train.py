@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -155,6 +155,15 @@ def test_what_does_not_fit_the_memory_says_what_to_lower(monkeypatch: pytest.Mon
     monkeypatch.setattr(trainer, "_update", full_up)
     with pytest.raises(ModelError, match="lower --batch-size"):
         trainer.step(0, Dataset([Piece("a", _line())], tiny.CONFIG.vocabulary, 64, 0.5, True).batch(2, 0, 0))
+
+
+def test_training_is_behind_everything_else(
+    jazzd: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(os, "nice", asked.append)
+    assert jazzd("finetune", "no such folder", "--name", "x")[0] == 1
+    assert asked == [10]
 
 
 def _line() -> np.ndarray:

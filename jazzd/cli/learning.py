@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 BASE, STYLE = Recipe(), StyleRecipe()
+NICENESS = 10
+"""Training is behind everything else on the machine: a daemon may be playing."""
 Voice = Literal["line", "right-hand", "all"]
 
 
@@ -195,6 +198,8 @@ def finetune(
     if targets is not None:
         given["targets"] = tuple(target.strip() for target in targets.split(","))
     team = _team(coordinator, processes, process)
+    if hasattr(os, "nice"):  # not on Windows
+        os.nice(NICENESS)
     # Of a team one speaks.
     run, console = out or Path("runs") / name, Console(stderr=True, quiet=process > 0)
     check_folder(run)

@@ -26,7 +26,9 @@ STORED = "corpus.npz"
 VALIDATION_SHARE = 0.05
 Changes = tuple[tuple[int, str], ...]
 """Chord symbols and the ticks at which they begin."""
-_TAKE = re.compile(r"[ _.(-]+(\d{1,2}|(19|20)\d\d|alt(ernate)?[ _-]?(take)?|take[ _-]?\d*|v\d+)\)?$", re.I)
+_TAKE = re.compile(
+    r"(_\d{1,2}|[ _-]+(19|20)\d\d|[ _(-]+alt(ernate)?[ _-]?(take)?\)?|[ _(-]+take[ _-]?\d*\)?)$", re.I
+)
 """What tells one take of a tune from another, at the end of a name."""
 TEXTS = ("name", "side", "voice", "chords_from")
 """The fields of a piece that are words."""
@@ -46,11 +48,14 @@ class Piece:
     """Which of the file's notes these are, by `voices.choose`; all of them as they stand if empty."""
     chords_from: str = "markers"
 
+    @property
+    def tune(self) -> str:
+        """The name without the take."""
+        return _TAKE.sub("", Path(self.name).stem)
+
     def lot(self, seed: int = 0) -> float:
-        """A number from 0 to 1, drawn by the name without its take: takes of one tune have the same."""
-        tune = _TAKE.sub("", Path(self.name).stem)
-        drawn = hashlib.sha256((f"{tune} {seed}" if seed else tune).encode()).hexdigest()
-        return int(drawn[:8], 16) / 2**32
+        """A number from 0 to 1: takes of one tune have the same."""
+        return lot(self.tune, seed)
 
     @property
     def spans(self) -> Iterator[tuple[int, int, str]]:
@@ -66,6 +71,12 @@ class Piece:
         pitches = self.rows[:, OCTAVE] * 12 + self.rows[:, PITCH_CLASS]
         intervals = np.diff(pitches[np.lexsort((pitches, self.rows[:, ONSET]))])
         return hashlib.sha256(intervals.astype(np.int16).tobytes()).hexdigest()
+
+
+def lot(name: str, seed: int = 0) -> float:
+    """A number from 0 to 1, drawn by the name alone."""
+    drawn = hashlib.sha256((f"{name} {seed}" if seed else name).encode()).hexdigest()
+    return int(drawn[:8], 16) / 2**32
 
 
 def split(pieces: Sequence[Piece]) -> list[Piece]:

@@ -1,6 +1,7 @@
 """A folder of MIDI files, however it was left -> pieces ready to be learned from (`jazzd prepare`)."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -97,20 +98,23 @@ def _unlike(pieces: Sequence[Piece]) -> tuple[list[Piece], list[Refused]]:
 def split(pieces: Sequence[Piece], shares: tuple[float, float, float] = SHARES, seed: int = 0) -> list[Piece]:
     """The pieces with their sides: these shares of the tunes, all takes of a tune together.
 
+    Where that leaves hardly a tune, the numbers tell no takes: `evans_1` to `evans_15` are fifteen tunes.
     Of two tunes one is learned from and one stopped by; from three on there is one of each at least. Where
     chance has it that tunes with much of the music would not be learned from, others take their place.
     """
-    tunes: dict[float, list[Piece]] = {}
-    for piece in pieces:
-        tunes.setdefault(piece.lot(seed), []).append(piece)
-    sizes = {lot: sum(len(piece.rows) for piece in takes) for lot, takes in tunes.items()}
+    tunes = {piece.tune for piece in pieces}
+    numbered = len(tunes) < 3 and len(pieces) > 2 * len(tunes)
+    lots = [corpus.lot(piece.name if numbered else piece.tune, seed) for piece in pieces]
+    sizes: Counter[float] = Counter()
+    for lot, piece in zip(lots, pieces, strict=True):
+        sizes[lot] += len(piece.rows)
     sides: dict[float, Side] = {}
     held_out: tuple[tuple[Side, float, int], ...] = (("validation", shares[1], 2), ("test", shares[2], 3))
     for side, share, least in held_out:
-        wanted = max(1, round(share * len(tunes))) if share and len(tunes) >= least else 0
+        wanted = max(1, round(share * len(sizes))) if share and len(sizes) >= least else 0
         most = MOST_NOTES * share * sum(sizes.values())
         sides |= dict.fromkeys(_drawn(sizes, sides, wanted, most), side)
-    return [replace(piece, side=sides.get(piece.lot(seed), "train")) for piece in pieces]
+    return [replace(p, side=sides.get(lot, "train")) for p, lot in zip(pieces, lots, strict=True)]
 
 
 def _drawn(sizes: dict[float, int], taken: dict[float, Side], wanted: int, notes: float) -> list[float]:

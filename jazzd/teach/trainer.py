@@ -19,7 +19,6 @@ from jazzd.teach.loss import Arrays, Nats
 
 Tree = Any
 """Nested dicts of arrays."""
-NICENESS = 10
 
 
 @dataclass(frozen=True)
@@ -34,11 +33,7 @@ class Team:
 
 
 def set_up(team: Team | None = None) -> None:
-    """Use all devices there are, behind everything else on the machine: a daemon may be playing.
-
-    Raises ModelError where the others of the team are not there.
-    """
-    os.nice(NICENESS)
+    """Use all devices there are. Raises ModelError where the others of the team are not there."""
     with suppress(RuntimeError):  # JAX has begun already: then with what it has
         # Sharing a batch out between cores keeps them busier than sharing each product out.
         jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
