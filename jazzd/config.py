@@ -137,9 +137,10 @@ class Controls(Section):
 
     @model_validator(mode="after")
     def _one_number_each(self) -> "Controls":
-        numbers = list(self.model_dump().values())
-        if len(set(numbers)) < len(numbers):
-            raise ValueError("two controls have the same CC number")
+        names: dict[int, str] = {}
+        for name, number in self.model_dump().items():
+            if (other := names.setdefault(number, name)) != name:
+                raise ValueError(f"{other} and {name} both have CC {number}; give one of them another")
         return self
 
 
@@ -179,6 +180,7 @@ def load(path: Path | None = None, overrides: Mapping[str, Mapping[str, object]]
             return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, file)
 
     given: dict[str, Any] = dict(overrides or {})
+    _check_variables()
     try:
         settings: Settings = Layers(**given)
     except ValidationError as error:
@@ -193,6 +195,16 @@ def load(path: Path | None = None, overrides: Mapping[str, Mapping[str, object]]
     named_by_file = _origin(("styles", "folder"), file, given) == str(file)
     folder = (file.parent if file and named_by_file else Path.cwd()) / settings.styles.folder.expanduser()
     return settings.model_copy(update={"styles": settings.styles.model_copy(update={"folder": folder})})
+
+
+def _check_variables() -> None:
+    """Raises ConfigError for a JAZZD_SECTION__KEY of no section: pydantic would not see it."""
+    for name in os.environ:
+        section, found, _ = name.upper().removeprefix("JAZZD_").partition("__")
+        if name.upper().startswith("JAZZD_") and found and section.lower() not in Settings.model_fields:
+            raise ConfigError(
+                f"{name}: there is no section {section.lower()}; there are {', '.join(Settings.model_fields)}"
+            )
 
 
 def find(path: Path | None = None) -> Path | None:

@@ -119,6 +119,13 @@ def test_a_solo_over_the_chords_of_a_file(jazzd: Run, tiny_base: Path) -> None:
     assert marks == ["Dm7"] * 4
 
 
+def test_a_negative_value_is_no_option(jazzd: Run) -> None:
+    code, out, err = jazzd("set", "density", "-0.5")
+    assert (code, out) == (1, "")
+    assert "no jazzd daemon is running" in err
+    assert jazzd("set", "density", "-1.5")[0] == 2
+
+
 def test_base_info_tells_the_sizes(jazzd: Run, tiny_base: Path) -> None:
     code, out, _ = jazzd("base", "info", "--base", str(tiny_base), "--json")
     told = json.loads(out)

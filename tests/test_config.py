@@ -76,7 +76,7 @@ def test_the_styles_folder_is_relative_to_who_names_it(
         ("[solo]\ntemperature = nan", "solo.temperature: nan is not allowed: it must be a number"),
         ("[solo]\nlow = 60\nhigh = 64", "solo: high must be at least 11 semitones above low"),
         ("[control]\nstyle = 64", "control.style: 64 is not allowed: MIDI keeps CC 64"),
-        ("[control]\nstyle = 21", "control: two controls have the same CC number"),
+        ("[control]\nstyle = 21", "control: style and temperature both have CC 21"),
         ("[midi]\nbackend = 'tcp'", 'midi: backend "tcp" needs midi.tcp_listen'),
         (
             "[midi]\ntcp_listen = '9080'",
@@ -98,6 +98,12 @@ def test_a_wrong_file_is_one_sentence_with_file_and_key(tmp_path: Path, text: st
 def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAZZD_TEMPO__BPM", "fast")
     with pytest.raises(ConfigError, match=r"JAZZD_TEMPO__BPM: tempo\.bpm: 'fast' is not allowed"):
+        load()
+
+
+def test_a_variable_of_no_section_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAZZD_MIDIS__INPUT", "Keystation")
+    with pytest.raises(ConfigError, match=r"JAZZD_MIDIS__INPUT: there is no section midis; there are midi,"):
         load()
 
 

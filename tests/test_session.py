@@ -17,6 +17,7 @@ from jazzd.player.controls import Controls
 from jazzd.player.ledger import Ledger
 from jazzd.player.scheduler import Scheduler
 from jazzd.player.session import Session
+from jazzd.player.styling import Styling
 
 DM7, G7 = (50, 53, 57, 60), (55, 59, 62, 65)
 NUMBERS = {"style": 20, "temperature": 21, "density": 22, "harmony": 23, "blend": 24, "mode": 25}
@@ -553,3 +554,14 @@ def test_a_style_that_is_taken_away_is_reported(room: Room) -> None:
     with capture_logs() as logged:
         room.session.on_styles(())
     assert [event["style"] for event in logged if event["event"] == "style_missing"] == ["cool"]
+
+
+def test_a_default_style_that_is_not_there_is_reported_once(room: Room) -> None:
+    room.session.styling = Styling("nope")
+    with capture_logs() as logged:
+        room.session.on_styles((style("cool"),))
+        room.session.on_styles((style("cool"), style("hot")))
+        room.session.on_styles((style("nope"),))
+        room.session.on_styles(())
+    missing = [event["style"] for event in logged if event["event"] == "style_missing"]
+    assert missing == ["nope", "nope"]  # at the start, and when it has gone again

@@ -178,3 +178,12 @@ async def test_an_address_that_is_none_is_one_sentence(address: str) -> None:
 async def test_an_address_that_is_taken_is_one_sentence(room: Room) -> None:
     with pytest.raises(MidiError, match=r"cannot listen for MIDI at 127.0.0.1:\d+: .*; set midi.tcp_listen"):
         await Room().server.listen(room.server.address)
+
+
+async def test_who_comes_later_is_told_what_an_earlier_run_left_sounding(room: Room) -> None:
+    room.server.greeting = (Message("note_off", channel=2, note=62), Message("note_off", channel=2, note=65))
+    for _ in range(2):
+        reader, _ = await room.enter()
+        async with asyncio.timeout(5):
+            told = await reader.readexactly(6)
+        assert told == b"".join(message.bin() for message in room.server.greeting)

@@ -52,6 +52,11 @@ def test_a_style_that_is_overwritten_plays_until_the_new_one_is_whole(
     assert not news(wardrobe).lost
     assert wardrobe.playable == {"cool"}
     np.testing.assert_array_equal(first_column(wardrobe, "cool"), old)
+    path.write_bytes(b"no style at all" * 100)
+    wardrobe.look()
+    wardrobe.look()
+    assert wardrobe.registry.records[0].status == "rejected"
+    assert wardrobe.playable == {"cool"}
     path.write_bytes(whole)
     assert news(wardrobe).fresh.keys() == {"cool"}
     assert (first_column(wardrobe, "cool") != old).any()

@@ -180,6 +180,25 @@ def test_weights_that_were_changed_are_noticed(tmp_path: Path) -> None:
     assert (told["intact"], told["fingerprint"]) == (False, fingerprint)
 
 
+def test_what_names_no_fingerprint_is_neither_intact_nor_changed(tmp_path: Path) -> None:
+    weights.save(tmp_path, config(), tensors())
+    save_file(dict(tensors()), tmp_path / weights.WEIGHTS, None)
+    assert weights.describe(tmp_path)["intact"] is None
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_none_are_refused(dtype: type, number: float, tmp_path: Path) -> None:
+    damaged = {name: tensor.astype(dtype) for name, tensor in tensors().items()}
+    assert all(storage.finite(tensor) for tensor in damaged.values())
+    damaged["model.norm.weight"] = damaged["model.norm.weight"].copy()
+    damaged["model.norm.weight"][3] = number
+    assert not storage.finite(damaged["model.norm.weight"])
+    weights.save(tmp_path, config(), damaged)
+    with pytest.raises(ModelError, match=r"model\.norm\.weight holds numbers that are none"):
+        weights.load(tmp_path)
+
+
 def test_the_fingerprint_of_the_builtin_base_is_that_of_its_tensors() -> None:
     config, fingerprint = weights.identify("builtin")
     assert config == Config.builtin()

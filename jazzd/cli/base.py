@@ -19,7 +19,7 @@ def info(base: BaseOption = "builtin", as_json: JsonOption = False) -> None:
 
     facts = weights.describe(base)
     show(facts, as_json)
-    if not facts["intact"]:
+    if facts["intact"] is False:
         print(
             f"jazzd: the weights of {base} were changed after their fingerprint was taken, so styles may not "
             "fit; convert the checkpoint again",

@@ -212,7 +212,14 @@ def status(as_json: JsonOption = False) -> None:
     """Ask the running daemon how it is."""
     from jazzd.player import control
 
-    show(rounded(control.ask({"do": "status"})), as_json)
+    told = rounded(control.ask({"do": "status"}))
+    if not as_json:  # what is ready is on `jazzd styles`
+        told["styles"] = {
+            record["name"]: f"{record['status']}, {record['reason']}"
+            for record in told.get("styles", ())
+            if record["reason"] or record["status"] != "ready"
+        }
+    show(told, as_json)
 
 
 @app.command()
@@ -223,7 +230,7 @@ def panic() -> None:
     control.ask({"do": "panic"})
 
 
-@app.command("set")
+@app.command("set", context_settings={"ignore_unknown_options": True})  # -0.5 is none
 def set_knob(
     key: Annotated[str, typer.Argument(metavar="KEY", help="temperature, density, harmony, blend or style.")],
     value: Annotated[str, typer.Argument(metavar="VALUE", help="In the knob's own unit.")],

@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jazzd.cli.options import FOLDER, JsonOption, check_folder, shares
-from jazzd.errors import ConfigError, StyleError
+from jazzd.errors import ConfigError, JazzdError, StyleError
 
 if TYPE_CHECKING:
     from jazzd.styles.registry import Record
@@ -121,9 +122,14 @@ def use(
 def _settings(styles: Path | None, base: str | None) -> tuple[Path, str]:
     """The folder and the base that are meant: those of the daemon, where nothing else was said."""
     from jazzd.config import load
+    from jazzd.player import control
 
     settings = load()
-    return styles or settings.styles.folder, base or settings.engine.base
+    folder, its_base = settings.styles.folder, settings.engine.base
+    with suppress(JazzdError):  # none runs: then what it would be
+        told = control.ask({"do": "status"})
+        folder, its_base = Path(told["styles_folder"]), told["engine"]["base"]
+    return styles or folder, base or its_base
 
 
 def _surroundings(styles: Path | None, base: str | None) -> "tuple[Path, BaseFacts]":

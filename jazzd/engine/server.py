@@ -100,6 +100,8 @@ class Worker:
         self._base, self._decoder, self._wardrobe = self._load()
         if news := self._wardrobe.look():
             self._wardrobe.take(news)
+        if trouble := self._wardrobe.registry.trouble:
+            log.warning("no_styles", reason=trouble)
         with Watch(self._wardrobe.registry.folder, self._look):
             self._serve()
 

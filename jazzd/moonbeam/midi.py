@@ -27,9 +27,8 @@ def read_midi(path: Path) -> mido.MidiFile:
     except FileNotFoundError:
         raise MidiError(f"{path}: no such file") from None
     except Exception as error:  # mido raises whatever its parser trips over
-        raise MidiError(
-            f"{path} is not a MIDI file that can be read ({error or type(error).__name__})"
-        ) from None
+        reason = str(error) or "it ends too early"
+        raise MidiError(f"{path} is not a MIDI file that can be read ({reason})") from None
 
 
 def encode(midi: mido.MidiFile) -> Rows:

@@ -110,5 +110,12 @@ def fingerprint(tensors: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()[:16]
 
 
+def finite(tensor: np.ndarray) -> bool:
+    """Whether every number of a tensor of weights is one: no NaN, nothing infinite."""
+    if tensor.dtype == ml_dtypes.bfloat16:  # many times faster than asking for each
+        return not ((tensor.view(np.uint16) & 0x7F80) == 0x7F80).any()
+    return bool(np.isfinite(tensor).all())
+
+
 def _bytes(tensor: np.ndarray) -> memoryview:
     return np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data

@@ -149,13 +149,14 @@ def from_tensors(
 
     When it is only for playing, the kernels that come in bfloat16 stay so where this machine multiplies with
     them as they are (see `halves`): the same numbers in half the memory. Raises ModelError listing every
-    missing, extra and misshaped tensor.
+    missing, extra and misshaped tensor, or naming one with numbers that are none.
     """
     check(config, tensors, source)
     graph, variables = outline(config)
     filled = []
     for name, entry in entries(config).items():
         variable, tensor = variables[entry.path], tensors[name]
+        _check_finite(name, tensor, source)
         stays = playing and isinstance(variable, Kernel) and tensor.dtype == ml_dtypes.bfloat16
         kept = tensor.dtype if stays and halves.available() else np.dtype(dtype)
         filled.append((entry.path, variable.replace(_placed(tensor, entry.transposed, kept))))
@@ -201,9 +202,13 @@ def identify(base: str | Path) -> tuple[Config, str]:
     if config := untrained.CONFIGS.get(str(base)):
         return config, str(base)
     config = Config.load(_folder(base) / CONFIG)
-    found, metadata = storage.read(_folder(base) / WEIGHTS)
-    recorded = metadata.get("fingerprint", "")
-    return config, recorded if re.fullmatch("[0-9a-f]{16}", recorded) else storage.fingerprint(found)
+    return config, _recorded(base) or storage.fingerprint(tensors(base))
+
+
+def _recorded(base: str | Path) -> str:
+    """The fingerprint that the weights' file names; empty where it names none."""
+    recorded = storage.read(_folder(base) / WEIGHTS)[1].get("fingerprint", "")
+    return recorded if re.fullmatch("[0-9a-f]{16}", recorded) else ""
 
 
 def tensors(base: str | Path) -> Mapping[str, np.ndarray]:
@@ -230,20 +235,29 @@ def load(
 def describe(base: str | Path) -> dict[str, Any]:
     """What `jazzd base info` tells: nothing is built, but every number is read.
 
-    `intact` is whether the weights are those that the fingerprint was taken of. Raises ModelError.
+    `intact` is whether the weights are those that the fingerprint was taken of, None where none was written
+    down. Raises ModelError.
     """
     config, mark = identify(base)
     found = tensors(base)
     check(config, found, base)
+    recorded = str(base) not in untrained.CONFIGS and _recorded(base)
     return {
         "base": str(base),
         "parameters": sum(tensor.size for tensor in found.values()),
         "bytes": sum(tensor.nbytes for tensor in found.values()),
         "dtype": ", ".join(sorted({str(tensor.dtype) for tensor in found.values()})),
         "fingerprint": mark,
-        "intact": str(base) in untrained.CONFIGS or storage.fingerprint(found) == mark,
+        "intact": storage.fingerprint(found) == mark if recorded else None,
         "config": config.to_json(),
     }
+
+
+def _check_finite(name: str, tensor: np.ndarray, source: object) -> None:
+    if not storage.finite(tensor):
+        raise ModelError(
+            f"{source}: {name} holds numbers that are none (NaN or infinite): it is damaged; get it again"
+        )
 
 
 def convert(source: Path, target: Path, config: Path | None = None) -> str:
@@ -256,6 +270,8 @@ def convert(source: Path, target: Path, config: Path | None = None) -> str:
     found = checkpoint.read(source)
     sizes = Config.from_reference(config) if config else _published(found, source)
     check(sizes, found, source)
+    for name, tensor in found.items():
+        _check_finite(name, tensor, source)
     if all(tensor.dtype == ml_dtypes.bfloat16 for tensor in found.values()):
         # Such weights have learned with tables that were rounded alike (SPEC 3.4).
         sizes = dataclasses.replace(sizes, numerics="rounded")

@@ -104,6 +104,8 @@ async def _life(settings: Settings, engine_command: list[str], file: Path | None
         session = _session(settings, engine, scheduler, clock)
         pulse = Pulse(session, clock)
         if midi.tcp_listen:
+            left = ledger.sounding  # by an earlier run
+            tcp.greeting = tuple(mido.Message("note_off", channel=c, note=pitch) for c, pitch in left)
             await tcp.listen(midi.tcp_listen)
 
         keeping = asyncio.create_task(engine.run(_callbacks(pulse, session)))

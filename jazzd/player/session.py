@@ -91,6 +91,7 @@ class Session:
         self._ids = itertools.count()
         self._turned_at = Seconds(float("-inf"))
         self._turn_at: Seconds | None = None
+        self._told_missing: dict[str, str] = {}
 
     # What comes in
 
@@ -178,8 +179,11 @@ class Session:
         self.styling.records = records
         if self._sound_of_styles() != before:
             self._changed()
-            for name, reason in self.styling.missing.items():
+        missing = self.styling.missing
+        if missing != self._told_missing:
+            for name, reason in missing.items():
                 self._log.warning("style_missing", style=name, reason=reason, instead=self.styling.mix)
+        self._told_missing = missing
 
     @property
     def knobs(self) -> dict[str, float]:
@@ -206,7 +210,7 @@ class Session:
             self.poll()
 
     def _sound_of_styles(self) -> object:
-        return self.styling.mix, self.styling.settings, self.styling.missing
+        return self.styling.mix, self.styling.settings
 
     def silence(self, reason: str) -> None:
         """Nothing sounds from here on, until the next chord is struck."""

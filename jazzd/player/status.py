@@ -34,6 +34,11 @@ def status(
         },
         "style": session.styling.style,
         "mix": session.styling.mix,
+        "styles_folder": str(settings.styles.folder),
+        "styles": [
+            {"name": record.name, "status": record.status, "reason": record.reason}
+            for record in session.styling.records
+        ],
         **session.knobs,
         "mode": "follow",
         "midi": {

@@ -36,6 +36,8 @@ class TcpServer:
         self._loop = asyncio.get_running_loop()
         self._server: asyncio.Server | None = None
         self._clients: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
+        self.greeting: tuple[Message, ...] = ()
+        """What every client is told first: it was not there when the ports were."""
 
     async def listen(self, address: str) -> None:
         """Listens at HOST:PORT (port 0: any that is free). Raises ConfigError or MidiError."""
@@ -85,6 +87,7 @@ class TcpServer:
         connection = writer.get_extra_info("socket")
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)  # it would grow to megabytes
+        writer.write(b"".join(message.bin() for message in self.greeting))
         self._clients[writer] = task
         held = _Held()
         try:

@@ -47,6 +47,13 @@ class MisfitError(StyleError):
         self.manifest = manifest
 
 
+def _too_large(path: Path, size: int) -> StyleError:
+    return StyleError(
+        f"{path}: {size / 2**20:.0f} MB are more than the 64 MB that a style may have; "
+        "make it anew with a lower rank, or for fewer targets"
+    )
+
+
 @dataclass(frozen=True)
 class Halves:
     """The names of a projection's two factors in a file."""
@@ -60,9 +67,7 @@ def read(path: Path, base: BaseFacts) -> Style:
     """The style in a jazzd style file. Raises MisfitError where it is for another base, else StyleError."""
     with container.opened(path) as file:
         if file.size > SIZE_LIMIT:
-            raise StyleError(
-                f"{path}: {file.size / 2**20:.0f} MB are more than the 64 MB that a style may have"
-            )
+            raise _too_large(path, file.size)
         manifest = Manifest.parse(file.metadata, path)
         if manifest.base != base.fingerprint:
             raise MisfitError(
@@ -148,7 +153,7 @@ def find(file: Container, config: Config) -> tuple[dict[Place, Halves], list[str
     if not found:
         raise StyleError(f"{file.path}: there is no low-rank adapter for a Moonbeam model in it")
     if size > SIZE_LIMIT:
-        raise StyleError(f"{file.path}: {size / 2**20:.0f} MB are more than the 64 MB that a style may have")
+        raise _too_large(file.path, size)
     return found, sorted(left.values())
 
 

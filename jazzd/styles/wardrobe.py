@@ -41,7 +41,7 @@ class Wardrobe:
 
     @property
     def playable(self) -> frozenset[str]:
-        """A style that is being overwritten can be played until the new one is whole."""
+        """A style that was overwritten can be played until the new one is whole."""
         return frozenset(self._playable)
 
     def warm_up(self) -> None:
@@ -55,7 +55,8 @@ class Wardrobe:
             return None
         records = {record.name: record for record in self.registry.records}
         ready = {name: record for name, record in records.items() if record.status == "ready"}
-        kept = ready.keys() | {name for name, record in records.items() if record.status == "loading"}
+        # A file that was overwritten with what is no style, or not all of it yet, plays on as it was.
+        kept = {name for name, record in records.items() if record.status != "incompatible"}
         lost = self._playable.keys() - kept
         fresh: dict[str, Adapter | None] = {}
         for place, (name, record) in enumerate(ready.items()):
