@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jazzd.cli.options import FOLDER, JsonOption, check_folder, shares
+from jazzd.cli.options import FOLDER, JsonOption, check_base, check_folder, shares
 from jazzd.errors import ConfigError, JazzdError, StyleError
 
 if TYPE_CHECKING:
@@ -128,7 +128,9 @@ def _settings(styles: Path | None, base: str | None) -> tuple[Path, str]:
     folder, its_base = settings.styles.folder, settings.engine.base
     with suppress(JazzdError):  # none runs: then what it would be
         told = control.ask({"do": "status"})
-        folder, its_base = Path(told["styles_folder"]), told["engine"]["base"]
+        folder, its = Path(told["styles_folder"]), told["engine"]["base"]
+        check_base(its)  # it may be on the engine's own machine
+        its_base = its
     return styles or folder, base or its_base
 
 
