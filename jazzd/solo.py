@@ -9,7 +9,7 @@ from typing import Self
 
 from pydantic import ValidationError
 
-from jazzd.engine.protocol import Key, Sampling
+from jazzd.engine.protocol import Change, Key, Sampling
 from jazzd.engine.timeline import Timeline
 from jazzd.errors import ConfigError, StyleError
 from jazzd.moonbeam import resident
@@ -146,15 +146,17 @@ class SoloGenerator:
     ) -> Iterator[Note5D]:
         """Notes over the chords, as they are drawn; `knob` is the harmony knob, 0 free to 1 chord tones only.
 
-        Where a chord begins, what was drawn beyond it is taken back: the same thing that happens live.
+        The chords are known beforehand, as those of a chart are live: each is there when the notes reach it.
         """
-        timeline, keep = Timeline(self._decoder, seed), -1
-        form_end = to_ticks(progression[-1].onset + progression[-1].duration) if progression else 0
-        for part in progression:
-            weighed = sampling.model_copy(update={"weights": harmony.weights(part.chord, knob)})
-            timeline.revise(keep, part.keys())
-            begin, end = to_ticks(part.onset), to_ticks(part.onset + part.duration)
-            while (note := timeline.next_note(weighed, begin, at_floor=False, epoch=0)).onset < end:
-                keep = note.number
-                lasts = to_seconds(min(note.duration, form_end - note.onset))
-                yield Note5D.from_pitch(to_seconds(note.onset), lasts, note.pitch, note.velocity)
+        timeline = Timeline(self._decoder, seed)
+        changes = [
+            Change(
+                at=to_ticks(part.onset), keys=tuple(part.keys()), weights=harmony.weights(part.chord, knob)
+            )
+            for part in progression
+        ]
+        end = to_ticks(progression[-1].onset + progression[-1].duration) if progression else 0
+        timeline.revise(-1, (), changes, end=end)
+        while note := timeline.next_note(sampling, 0, at_floor=False, epoch=0):
+            lasts = to_seconds(min(note.duration, end - note.onset))
+            yield Note5D.from_pitch(to_seconds(note.onset), lasts, note.pitch, note.velocity)

@@ -10,10 +10,9 @@ import pytest
 import tiny
 
 from jazzd import Note5D, SoloGenerator
-from jazzd.engine.protocol import Note, Sampling
-from jazzd.engine.timeline import Timeline
+from jazzd.engine.protocol import Sampling
 from jazzd.errors import ConfigError, StyleError
-from jazzd.music import chords
+from jazzd.music import chords, harmony
 from jazzd.solo import Sounding, laid_out
 
 TWO_FIVE_ONE = ["Dm7", "G7", "Cmaj7", "Cmaj7"]
@@ -86,25 +85,17 @@ def test_without_a_chord_nothing_is_voiced_and_the_knob_has_no_say() -> None:
     assert strict == free
 
 
-def test_what_was_drawn_beyond_a_change_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The model draws on until a note is too late for the chord; that one is not in the solo."""
-    drawn: list[Note] = []
-    next_note = Timeline.next_note
-
-    def watched(*args: Any, **named: Any) -> Note:
-        drawn.append(next_note(*args, **named))
-        return drawn[-1]
-
-    monkeypatch.setattr(Timeline, "next_note", watched)
+def test_every_note_is_drawn_knowing_the_chord_it_sounds_over() -> None:
+    """At the top of the knob only the tones of the chord at that time are left, whatever was drawn first."""
     parts = form()
-    notes = list(generator().improvise(parts, WILD, seed=5))
-    bounds = [100 * (part.onset + part.duration) for part in parts]
-    after = [*(note.number for note in drawn[1:]), -1]
-    beyond = [note for note, number in zip(drawn, after, strict=True) if number <= note.number]
-    assert all(note.onset >= bound for note, bound in zip(beyond, bounds, strict=True))
-    kept = [note for note in drawn if note not in beyond]
-    assert [note.number for note in kept] == list(range(len(kept)))
-    assert [(note.onset / 100, note.pitch) for note in kept] == [(n.onset_time, n.pitch) for n in notes]
+    notes = list(generator().improvise(parts, WILD, seed=5, knob=1.0))
+    for part in parts:
+        assert part.chord
+        over = [n for n in notes if part.onset <= n.onset_time < part.onset + part.duration]
+        assert {note.pitch_class for note in over} <= harmony.core(part.chord)
+    assert len(notes) > len(parts)
+    onsets = [note.onset_time for note in notes]
+    assert onsets == sorted(onsets)
 
 
 def test_a_change_to_come_leaves_the_notes_before_it_alone() -> None:

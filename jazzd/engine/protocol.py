@@ -29,23 +29,46 @@ class Key(NamedTuple):
     duration: Annotated[int, Field(ge=1, le=1000)]
     pitch: Pitch
     velocity: Velocity
+    solo: bool = False
+    """It belongs to the human's own solo, not to the chords."""
 
 
 class Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+Weights = Annotated[tuple[Annotated[float, Field(ge=0.0, le=1e6)], ...], Field(min_length=12, max_length=12)]
+"""What the chances of the pitch classes (C first) are multiplied by; 0 forbids."""
+EVEN: Weights = (1.0,) * 12
+
+
 class Sampling(Message):
-    """How the solo is drawn. Weights multiply the chances of the pitch classes (C first); 0 forbids."""
+    """How the solo is drawn."""
 
     temperature: float = Field(default=0.9, ge=0.0, le=2.0)
     top_p: float = Field(default=0.95, gt=0.0, le=1.0)
     low: Pitch = 48
     high: Pitch = 96
     density: float = Field(default=0.0, ge=-1.0, le=1.0)
-    weights: tuple[Annotated[float, Field(ge=0.0, le=1e6)], ...] = Field(
-        default=(1.0,) * 12, min_length=12, max_length=12
-    )
+    weights: Weights = EVEN
+    strong: Weights | None = None
+    """The weights on strong beats; None: no others."""
+
+
+class Beats(Message):
+    """Where the strong beats are, in ticks: one at `origin`, and one every `length`."""
+
+    origin: float
+    length: float = Field(gt=0.0, le=10_000.0)
+
+
+class Change(Message):
+    """A chord that is known before it sounds: its keys become rows when the solo gets there."""
+
+    at: Tick
+    keys: tuple[Key, ...] = Field(default=(), max_length=32)
+    weights: Weights = EVEN
+    strong: Weights | None = None
 
 
 StyleName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
@@ -113,6 +136,11 @@ class Revise(Message):
     sampling: Sampling = Sampling()
     mix: Mix = ()
     """The styles that the next notes are in, and how much of each; none for the plain base."""
+    ahead: tuple[Change, ...] = Field(default=(), max_length=256)
+    """The chords to come, in order. Those up to `floor` count as struck; sending one again does nothing."""
+    end: Tick | None = None
+    """No note begins here or later."""
+    beats: Beats | None = None
 
 
 class Advance(Message):

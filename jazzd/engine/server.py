@@ -63,6 +63,8 @@ class _Turn:
 
     revise: protocol.Revise
     answered: bool
+    ended: bool
+    """All is played up to where it is to end."""
     until: int
     now: int
     heard_at: float
@@ -139,7 +141,7 @@ class Worker:
 
     def _wanted(self) -> bool:
         turn, timeline = self._turn, self._timeline
-        if turn is None or timeline is None or not turn.revise.playing:
+        if turn is None or timeline is None or turn.ended or not turn.revise.playing:
             return False
         return not turn.answered or timeline.last_onset < turn.until
 
@@ -164,10 +166,10 @@ class Worker:
                 assert self._timeline is not None  # the door lets no revision in before a beginning
                 if message.mix != self._worn:
                     self._wear(message.mix)
-                self._timeline.revise(message.keep, message.keys)
+                self._timeline.revise(message.keep, message.keys, message.ahead, message.floor, message.end)
                 self._noted = False  # the answer comes before anything else
                 until = max(message.now, self._turn.until if self._turn else 0)
-                self._turn = _Turn(message, not message.answer, until, message.now, time.monotonic())
+                self._turn = _Turn(message, not message.answer, False, until, message.now, time.monotonic())
             case protocol.Advance():
                 if self._turn:
                     self._turn.until, self._turn.now = message.until, message.now
@@ -182,10 +184,13 @@ class Worker:
         # A note that would begin before it can arrive begins later instead: late notes are worse than rests.
         head = turn.now + (began - turn.heard_at + self._step_s) / TICK_S
         floor = revise.floor if answer else max(revise.floor, int(head) + 1)
-        note = timeline.next_note(revise.sampling, floor, answer, revise.epoch)
+        note = timeline.next_note(revise.sampling, floor, answer, revise.epoch, revise.beats)
         turn.answered = self._noted = True
         self._step_s += 0.2 * (time.monotonic() - began - self._step_s)
-        reply(note)
+        if note:
+            reply(note)
+        else:
+            turn.ended = True
 
     def _change(self, news: News) -> None:
         """The files of styles have changed."""

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from jazzd.arrays import Int
-from jazzd.engine.protocol import Key, Note, Sampling
+from jazzd.engine.protocol import Beats, Change, Key, Note, Sampling
 from jazzd.moonbeam.decode import Controls, Decoder, State
 from jazzd.moonbeam.tokens import COMPING, DURATION, OCTAVE, ONSET, PITCH_CLASS, SOLO, VELOCITY
 
@@ -22,6 +22,8 @@ CROWD = 10
 """Solo notes that begin at one tick at most: ten fingers."""
 LONGEST_REST = 150
 """Ticks after which the next solo note begins at the latest."""
+REPEATING = 0.35
+"""Of the chance to strike the same pitch again: narrowed to one chord's tones the model dwells on them."""
 PIECE = 4
 """Rows of the next window read at a time: the most that a CPU reads in about the time of a note."""
 
@@ -37,10 +39,13 @@ class Event:
     velocity: int
     number: int = -1
     """Of a solo note; -1 for the human's keys."""
+    foreseen: bool = False
+    """A key of a chord that was known beforehand."""
 
     @classmethod
-    def of_key(cls, key: Key) -> "Event":
-        return cls(key.onset, key.duration, key.pitch, COMPING, key.velocity)
+    def of_key(cls, key: Key, foreseen: bool = False) -> "Event":
+        program = SOLO if key.solo else COMPING
+        return cls(key.onset, key.duration, key.pitch, program, key.velocity, foreseen=foreseen)
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,11 @@ class Timeline:
         self._longest = decoder.config.vocabulary.longest
         self._events: list[Event] = []
         self._number = 0
+        self._foreseen: list[Change] = []
+        """Chords that are known and not reached yet."""
+        self._change: Change | None = None
+        """The chord that was reached last, of those that were known."""
+        self._end: int | None = None
         self._live: Window
         """Of all the events: what the next note is drawn in."""
         self._next: Window | None
@@ -87,11 +97,31 @@ class Timeline:
         """Whether there is something to prepare."""
         return len(self._events) - self._ahead >= PIECE
 
-    def revise(self, keep: int, keys: Sequence[Key]) -> None:
-        """Forget the solo notes after number `keep`, and add what the human struck."""
-        kept = [event for event in self._events if event.number <= keep]
+    def revise(
+        self,
+        keep: int,
+        keys: Sequence[Key],
+        ahead: Sequence[Change] = (),
+        floor: int = 0,
+        end: int | None = None,
+    ) -> None:
+        """Forget the solo notes after number `keep`, and add what the human struck.
+
+        Of the chords `ahead`, those up to `floor` are rows from now on, and so are the others when the notes
+        get there; those foreseen earlier for later than `floor` are forgotten. No note begins at `end`.
+        """
+        past = [change for change in ahead if change.at <= floor]
+        self._foreseen, self._end = list(ahead[len(past) :]), end
+        self._change = past[-1] if past else None
+        kept = [e for e in self._events if e.number <= keep and not (e.foreseen and e.onset > floor)]
         self._number = keep + 1
-        wanted = [*kept, *map(Event.of_key, keys)]
+        struck = [Event.of_key(key) for key in keys]
+        struck += [Event.of_key(key, foreseen=True) for change in past for key in change.keys]
+        known = {event for event in kept if event.number < 0}
+        self._become([*kept, *(event for event in struck if event not in known)])
+
+    def _become(self, wanted: list[Event]) -> None:
+        """Have these events, in whatever order, be all there are; what is the same is not read again."""
         wanted.sort(key=lambda event: (event.onset, event.number >= 0))  # at one tick the chord comes first
         wanted = self._coherent(wanted)
         same = next(
@@ -107,8 +137,41 @@ class Timeline:
             self._begin(wanted[0].onset if wanted else 0)
         self._append(wanted[same:])
 
-    def next_note(self, sampling: Sampling, floor: int, at_floor: bool, epoch: int) -> Note:
-        """Draw the next solo note: it begins at `floor` or, unless `at_floor`, later."""
+    def next_note(
+        self, sampling: Sampling, floor: int, at_floor: bool, epoch: int, beats: Beats | None = None
+    ) -> Note | None:
+        """Draw the next solo note: it begins at `floor` or, unless `at_floor`, later. None at the end."""
+        while True:
+            change = self._change
+            over = change or sampling
+            weights = {"weights": over.weights, "strong": over.strong}
+            event = self._draw(sampling.model_copy(update=weights), floor, at_floor, beats)
+            if self._foreseen and event.onset >= self._foreseen[0].at:
+                self._pass(self._foreseen.pop(0))
+            elif self._end is not None and event.onset >= self._end:
+                self._become(self._events[:-1])
+                return None
+            else:
+                break
+        self._number += 1
+        return Note(
+            epoch=epoch,
+            number=event.number,
+            onset=event.onset,
+            duration=event.duration,
+            pitch=event.pitch,
+            velocity=event.velocity,
+        )
+
+    def _pass(self, change: Change) -> None:
+        """The next note lies beyond a chord that was foreseen: it is to be drawn again, knowing the chord."""
+        self._change = change
+        keys = [Event.of_key(key, foreseen=True) for key in change.keys]
+        known = set(self._events)
+        self._become([*self._events[:-1], *(event for event in keys if event not in known)])
+
+    def _draw(self, sampling: Sampling, floor: int, at_floor: bool, beats: Beats | None) -> Event:
+        """The next row of the solo, appended."""
         if self._full(self._live):
             self._turn()
         onset = max(floor, self.last_onset + self._crowded())
@@ -125,7 +188,12 @@ class Timeline:
             floor=earliest,
             latest=earliest + (0 if at_floor else LONGEST_REST),
             density=sampling.density,
+            previous=next((e.pitch for e in reversed(self._events) if e.program == SOLO), -1),
+            repeating=REPEATING,
+            strong_at=beats.origin - self._live.origin if beats else 0.0,
+            strong_every=beats.length if beats else 0.0,
             weights=sampling.weights,
+            strong=sampling.strong,
         )
         state, row = self._decoder.step(self._live.state, controls)
         self._live = dataclasses.replace(self._live, state=state)
@@ -133,15 +201,7 @@ class Timeline:
         onset = int(row[ONSET]) + self._live.origin
         event = Event(onset, int(row[DURATION]), pitch, SOLO, int(row[VELOCITY]), self._number)
         self._events.append(event)
-        self._number += 1
-        return Note(
-            epoch=epoch,
-            number=event.number,
-            onset=event.onset,
-            duration=event.duration,
-            pitch=pitch,
-            velocity=event.velocity,
-        )
+        return event
 
     def prepare(self) -> None:
         """One piece of work on the next window, about as long as a note's; nothing when not `behind`."""

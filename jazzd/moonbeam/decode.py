@@ -43,6 +43,9 @@ FAR = 2.0**24
 DENSITY_SLOPE = 1.5
 """How steeply the density knob weighs timeshifts: chances go with (1 + ticks) ** -(slope * density)."""
 
+ON_BEAT = 1 / 24
+"""How far from a strong beat a note is still on it, as a share of the time between two."""
+
 
 @dataclass(frozen=True)
 class State:
@@ -80,31 +83,45 @@ class Controls:
     """Earliest and latest onset in ticks of the window. What no timeshift reaches is ignored."""
     density: float = 0.0
     """-1 sparse .. 1 dense."""
+    previous: int = -1
+    """Pitch of the note before; -1 for none."""
+    repeating: float = 1.0
+    """Factor of the chance that the note before is struck again."""
+    strong_at: float = 0.0
+    strong_every: float = 0.0
+    """A strong beat's tick in the window, and the ticks from one to the next; 0: there are none."""
     weights: Float[np.ndarray, "12"] | tuple[float, ...] = (1.0,) * 12
     """Factors of the pitch classes' chances, C first; 0 forbids."""
+    strong: Float[np.ndarray, "12"] | tuple[float, ...] | None = None
+    """The same for notes on a strong beat; None: no others."""
 
-    def packed(self) -> Float[np.ndarray, "22"]:
+    def packed(self) -> Float[np.ndarray, "38"]:
         """In one array, so that one transfer takes them over; weights that forbid all are dropped."""
-        weights = np.asarray(self.weights, np.float32)
-        pitches = np.arange(self.low, self.high + 1)
-        if not weights[pitches % 12].any():
-            weights = np.ones(12, np.float32)
         scalars = np.array([getattr(self, name) for name in SCALARS], np.float32)
-        return np.concatenate([np.minimum(scalars, FAR), weights], dtype=np.float32)
+        strong = self.weights if self.strong is None else self.strong
+        vectors = [self._possible(weights) for weights in (self.weights, strong)]
+        return np.concatenate([np.clip(scalars, -FAR, FAR), *vectors], dtype=np.float32)
+
+    def _possible(self, weights: Float[np.ndarray, "12"] | tuple[float, ...]) -> Float[np.ndarray, "12"]:
+        array = np.asarray(weights, np.float32)
+        pitches = np.arange(self.low, self.high + 1)
+        return array if array[pitches % 12].any() else np.ones(12, np.float32)
 
 
-SCALARS = tuple(field.name for field in dataclasses.fields(Controls) if field.name != "weights")
+VECTORS = ("weights", "strong")
+SCALARS = tuple(field.name for field in dataclasses.fields(Controls) if field.name not in VECTORS)
 Unpacked = dict[str, Array]
 """The controls by name."""
 
 
-def unpacked(packed: Float[Array, "22"]) -> Unpacked:
+def unpacked(packed: Float[Array, "38"]) -> Unpacked:
     """What `Controls.packed` packed."""
     named: Unpacked = {name: packed[i] for i, name in enumerate(SCALARS)}
-    for name in ("program", "low", "high", "floor", "latest"):
+    for name in ("program", "low", "high", "floor", "latest", "previous"):
         named[name] = named[name].astype(jnp.int32)
     flags = {name: named[name] > 0 for name in ("free_time", "audible")}
-    return named | flags | {"weights": packed[len(SCALARS) :]}
+    vectors = dict(zip(VECTORS, packed[len(SCALARS) :].reshape(len(VECTORS), 12), strict=True))
+    return named | flags | vectors
 
 
 class Folded(NamedTuple):
@@ -272,7 +289,7 @@ class Decoder:
         buffer: Int[Array, "S 6"],
         length: Int[Array, ""],
         key: UInt32[Array, "2"],
-        packed: Float[Array, "22"],
+        packed: Float[Array, "38"],
         mix: lora.Mix | None,
     ) -> tuple[tuple[Cache, ...], Int[Array, "S 6"], Int[Array, "6"]]:
         model: Moonbeam = nnx.merge(self._graph, params)
@@ -342,6 +359,8 @@ def _constrained(
     value = jnp.arange(logits.shape[-1])
     allowed = value < len(value) - 2
     weights = jnp.asarray(controls["weights"])
+    if field > ONSET:
+        weights = jnp.where(_on_strong_beat(onset + values[ONSET], controls), controls["strong"], weights)
     if field == ONSET:
         logits = logits - DENSITY_SLOPE * controls["density"] * jnp.log1p(value.astype(jnp.float32))
         within = allowed & (onset + value >= controls["floor"]) & (onset + value <= controls["latest"])
@@ -357,9 +376,16 @@ def _constrained(
         wide = jnp.pad(weights, (0, len(value) - 12))
         allowed &= (pitch >= controls["low"]) & (pitch <= controls["high"]) & (wide > 0)
         logits = logits + jnp.log(jnp.where(wide > 0, wide, 1.0))
+        logits = logits + jnp.where(pitch == controls["previous"], jnp.log(controls["repeating"]), 0.0)
     elif field == INSTRUMENT:
         allowed &= (controls["program"] < 0) | (value == controls["program"])
     return logits, allowed
+
+
+def _on_strong_beat(onset: Int[Array, ""], controls: Unpacked) -> Bool[Array, ""]:
+    every = jnp.maximum(controls["strong_every"], 1.0)
+    off = jnp.mod(onset.astype(jnp.float32) - controls["strong_at"] + every / 2, every) - every / 2
+    return (controls["strong_every"] > 0) & (jnp.abs(off) <= every * ON_BEAT)
 
 
 def _bent(field: int, controls: Unpacked) -> tuple[Array, Array]:

@@ -1,0 +1,112 @@
+"""The beat, from whoever tells it best: MIDI clock, Ableton Link, tapping, the chords, the settings."""
+
+import itertools
+import math
+from collections import deque
+from collections.abc import Callable
+from statistics import median
+from typing import Literal
+
+import mido
+
+from jazzd.music.grid import Grid
+from jazzd.music.notes import Seconds
+from jazzd.player.midi_clock import MidiClock
+
+Source = Literal["auto", "clock", "link", "chords", "bpm"]
+BEATS_A_CHORD = {1: 0.8, 2: 1.0, 3: 0.3, 4: 1.0, 6: 0.2, 8: 0.7}
+"""How many beats lie between two chords, and how usual that is."""
+OCTAVES_OFF = 0.5
+"""How far a tempo commonly is from the one in the settings: a standard deviation, in octaves."""
+OFF_BEAT = 0.12
+"""How far, in beats, a chord commonly is from its beat."""
+REMEMBERED, FEWEST = 9, 3
+"""Chords or taps that an estimate is made from."""
+NEW_TAPS_S = 2.5
+"""A tap after so long begins a new tempo."""
+SLOWEST_BPM, FASTEST_BPM = 30.0, 300.0
+
+
+def estimate(struck: list[Seconds], bpm: float) -> Grid | None:
+    """The beats that these chords (when each was struck) most likely mark; `bpm` is what to expect.
+
+    Of all the ways to count, the one wins whose tempo and count are the most usual and that the chords keep
+    best. The first chord is taken for the first of a bar. None for too few chords, or none that keep time.
+    """
+    gaps = [later - earlier for earlier, later in itertools.pairwise(struck)]
+    if len(struck) < FEWEST or min(gaps) <= 0:
+        return None
+    best, best_score = None, 0.0
+    for count, usual in BEATS_A_CHORD.items():
+        beat_s = median(gaps) / count
+        counts = [max(1, round(gap / beat_s)) for gap in gaps]
+        beat_s = sum(gaps) / sum(counts)
+        if not SLOWEST_BPM <= 60 / beat_s <= FASTEST_BPM:
+            continue
+        off = [(gap / beat_s - n) / OFF_BEAT for gap, n in zip(gaps, counts, strict=True)]
+        kept = sum(math.exp(-0.5 * each**2) for each in off) / len(off)
+        far = math.log2(60 / beat_s / bpm) / OCTAVES_OFF
+        score = usual * kept * math.exp(-0.5 * far**2)
+        if kept > 0.5 and score > best_score:
+            places = [0, *itertools.accumulate(counts)]
+            origin = sum(at - n * beat_s for at, n in zip(struck, places, strict=True)) / len(struck)
+            best, best_score = Grid(Seconds(origin), beat_s), score
+    return best
+
+
+class Tempo:
+    """`source` as in the settings; `link` says what Ableton Link has, if it is on."""
+
+    def __init__(
+        self,
+        source: Source = "auto",
+        bpm: float = 120.0,
+        link: Callable[[], Grid | None] = lambda: None,
+    ) -> None:
+        self.source: Source = source
+        self.bpm = bpm
+        """Where nobody tells better; quarter notes a minute."""
+        self.clock = MidiClock()
+        self._link = link
+        self._struck: deque[Seconds] = deque(maxlen=REMEMBERED)
+        self._taps: deque[Seconds] = deque(maxlen=REMEMBERED)
+        self._tapped: Grid | None = None
+        self._origin: Seconds | None = None
+
+    def feed(self, message: mido.Message, at: Seconds) -> bool:
+        """A message that came at `at`; whether it was one of the clock's."""
+        return self.clock.feed(message, at)
+
+    def struck(self, at: Seconds, anew: bool) -> None:
+        """The human struck a chord: the first after a silence if `anew`, and then the first of a bar."""
+        if anew or self._origin is None:
+            self._struck.clear()
+            self._origin = at
+        self._struck.append(at)
+
+    def tapped(self, at: Seconds) -> None:
+        """A tap of the foot. Two taps make a tempo, which holds until the next."""
+        if self._taps and at - self._taps[-1] > NEW_TAPS_S:
+            self._taps.clear()
+        self._taps.append(at)
+        if len(self._taps) > 1:
+            beat_s = (self._taps[-1] - self._taps[0]) / (len(self._taps) - 1)
+            if SLOWEST_BPM <= 60 / max(beat_s, 1e-3) <= FASTEST_BPM:
+                self._tapped = Grid(self._taps[0], beat_s)
+
+    def now(self, now: Seconds) -> tuple[str, Grid | None]:
+        """Who tells the beat (clock, link, taps, chords or bpm), and the beats; None before the first."""
+        told: dict[str, Callable[[], Grid | None]] = {
+            "clock": lambda: self.clock.grid(now),
+            "link": self._link,
+            "taps": lambda: self._tapped,
+            "chords": lambda: estimate(list(self._struck), self.bpm),
+        }
+        wanted = {"auto": tuple(told), "bpm": ("taps",)}.get(self.source, (self.source, "taps"))
+        for source in wanted:
+            if grid := told[source]():
+                return source, grid
+        return "bpm", None if self._origin is None else Grid(self._origin, 60 / self.bpm)
+
+    def grid(self, now: Seconds) -> Grid | None:
+        return self.now(now)[1]
