@@ -1,5 +1,6 @@
 """The settings: daemon.toml, beaten by JAZZD_* variables, beaten by the command line."""
 
+import math
 import os
 import stat
 import tempfile
@@ -10,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import tomlkit
 import tomlkit.exceptions
-from platformdirs import user_config_path
+from platformdirs import user_config_path, user_music_path
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
@@ -21,8 +22,11 @@ from pydantic_settings import (
 )
 
 from jazzd.errors import ConfigError, JazzdError
+from jazzd.music import chart
 
 FILE_NAME = "daemon.toml"
+NARROWEST = 11
+"""Semitones from the lowest to the highest pitch of a solo, at least."""
 RESERVED_CONTROLS = frozenset({0, 6, 32, 38, 64, *range(96, 102)})
 """Bank select, data entry, sustain and (N)RPN mean something else to every keyboard."""
 WANTED = {
@@ -59,11 +63,56 @@ def _free_control(value: int) -> int:
     return value
 
 
+def shares(style: str) -> dict[str, float]:
+    """The styles in "NAME" or "NAME:SHARE,NAME:SHARE", and how much of each; none for "".
+
+    Raises ConfigError when it is not written so.
+    """
+    mix: dict[str, float] = {}
+    for part in style.split(",") if style else ():
+        name, colon, share = part.strip().partition(":")
+        try:
+            mix[name] = float(share) if colon else 1.0
+        except ValueError:
+            mix[name] = math.nan
+        if not name or not 0 <= mix[name] <= 1:
+            raise ConfigError(f"{style!r}: write NAME, or NAME:SHARE,NAME:SHARE with shares from 0 to 1")
+    return mix
+
+
+def _mix(value: str) -> str:
+    try:
+        shares(value)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+def _chart(value: str) -> str:
+    if value and not value.endswith(".json"):
+        try:
+            chart.read(value)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+    return value
+
+
 PortName = Annotated[str, Field(min_length=1, max_length=128)]
 HostPort = Annotated[str, AfterValidator(_host_and_port)]
 EngineAddress = Annotated[str, AfterValidator(_engine_address)]
 MidiPitch = Annotated[int, Field(ge=0, le=127)]
 Control = Annotated[int, Field(ge=1, le=119), AfterValidator(_free_control)]
+Mix = Annotated[str, AfterValidator(_mix)]
+Chart = Annotated[str, AfterValidator(_chart)]
+Temperature = Annotated[float, Field(ge=0.0, le=2.0)]
+TopP = Annotated[float, Field(gt=0.0, le=1.0)]
+Mode = Literal["follow", "trade"]
+Start = Literal["now", "beat", "bar"]
+Bars = Annotated[int, Field(ge=0, le=64)]
+Choruses = Annotated[int, Field(ge=1, le=16)]
+Percent = Annotated[float, Field(ge=0.0, le=100.0)]
+Swing = Annotated[float, Field(ge=50.0, le=75.0)]
+Layback = Annotated[float, Field(ge=0.0, le=200.0)]
 
 
 class Section(BaseModel):
@@ -96,13 +145,22 @@ class Styles(Section):
     max_resident: int = Field(default=32, ge=1, le=256)
 
 
+class Input(Section):
+    split: MidiPitch = 0
+    chord_channel: int = Field(default=0, ge=0, le=16)
+    yield_beats: float = Field(default=2.0, ge=0.25, le=32.0)
+    thru: bool = False
+
+
 class Solo(Section):
-    mode: Literal["follow", "trade"] = "follow"
+    mode: Mode = "follow"
     chords_per_phrase: int = Field(default=4, ge=1, le=64)
-    choruses: int = Field(default=1, ge=1, le=16)
-    start: Literal["now", "beat", "bar"] = "now"
-    temperature: float = Field(default=0.9, ge=0.0, le=2.0)
-    top_p: float = Field(default=0.95, gt=0.0, le=1.0)
+    bars_per_phrase: Bars = 0
+    choruses: Choruses = 1
+    chart: Chart = ""
+    start: Start = "now"
+    temperature: Temperature = 0.9
+    top_p: TopP = 0.95
     low: MidiPitch = 48
     high: MidiPitch = 96
     channel: int = Field(default=1, ge=1, le=16)
@@ -110,21 +168,57 @@ class Solo(Section):
 
     @model_validator(mode="after")
     def _range_holds_every_pitch_class(self) -> "Solo":
-        # Narrower, and a pitch-class weight of 0 could forbid every pitch there is.
-        if self.high - self.low < 11:
-            raise ValueError("high must be at least 11 semitones above low")
+        _check_range(self.low, self.high)
         return self
 
 
 class Tempo(Section):
-    source: Literal["auto", "clock", "chords", "bpm"] = "auto"
+    source: Literal["auto", "clock", "link", "chords", "bpm"] = "auto"
     bpm: float = Field(default=120.0, ge=30.0, le=300.0)
+    count_in: int = Field(default=0, ge=0, le=16)
+    tap_key: MidiPitch = 0
 
 
 class Feel(Section):
-    quantize: float = Field(default=0.0, ge=0.0, le=100.0)
-    swing: float = Field(default=50.0, ge=50.0, le=75.0)
-    layback_ms: float = Field(default=0.0, ge=0.0, le=200.0)
+    quantize: Percent = 0.0
+    swing: Swing = 50.0
+    layback_ms: Layback = 0.0
+
+
+class Takes(Section):
+    folder: str = ""
+
+
+class Scene(Section):
+    """What a scene sets; None: as it was."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    program: int | None = Field(default=None, ge=0, le=127)
+    style: Mix | None = None
+    mode: Mode | None = None
+    start: Start | None = None
+    bars_per_phrase: Bars | None = None
+    choruses: Choruses | None = None
+    temperature: Temperature | None = None
+    density: float | None = Field(default=None, ge=-1.0, le=1.0)
+    harmony: float | None = Field(default=None, ge=0.0, le=1.0)
+    low: MidiPitch | None = None
+    high: MidiPitch | None = None
+    quantize: Percent | None = None
+    swing: Swing | None = None
+    layback_ms: Layback | None = None
+
+    @model_validator(mode="after")
+    def _range_holds_every_pitch_class(self) -> "Scene":
+        if self.low is not None and self.high is not None:
+            _check_range(self.low, self.high)
+        return self
+
+
+def _check_range(low: int, high: int) -> None:
+    # Narrower, and a pitch-class weight of 0 could forbid every pitch there is.
+    if high - low < NARROWEST:
+        raise ValueError(f"high must be at least {NARROWEST} semitones above low")
 
 
 class Controls(Section):
@@ -134,6 +228,11 @@ class Controls(Section):
     harmony: Control = 23
     blend: Control = 24
     mode: Control = 25
+    tap: Control = 26
+    keep: Control = 27
+    quantize: Control = 28
+    swing: Control = 29
+    layback_ms: Control = 30
 
     @model_validator(mode="after")
     def _one_number_each(self) -> "Controls":
@@ -154,10 +253,21 @@ class Settings(BaseSettings):
     midi: Midi = Midi()
     engine: Engine = Engine()
     styles: Styles = Styles()
+    input: Input = Input()
     solo: Solo = Solo()
     tempo: Tempo = Tempo()
     feel: Feel = Feel()
     control: Controls = Controls()
+    takes: Takes = Takes()
+    scene: tuple[Scene, ...] = Field(default=(), max_length=128)
+
+    @model_validator(mode="after")
+    def _scenes_differ(self) -> "Settings":
+        for key in ("name", "program"):
+            values = [getattr(scene, key) for scene in self.scene if getattr(scene, key) is not None]
+            if twice := next((value for value in values if values.count(value) > 1), None):
+                raise ValueError(f"two scenes have the {key} {twice!r}; give one of them another")
+        return self
 
 
 def load(path: Path | None = None, overrides: Mapping[str, Mapping[str, object]] | None = None) -> Settings:
@@ -192,9 +302,26 @@ def load(path: Path | None = None, overrides: Mapping[str, Mapping[str, object]]
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror}") from None
 
-    named_by_file = _origin(("styles", "folder"), file, given) == str(file)
-    folder = (file.parent if file and named_by_file else Path.cwd()) / settings.styles.folder.expanduser()
-    return settings.model_copy(update={"styles": settings.styles.model_copy(update={"folder": folder})})
+    return _placed(settings, file, given)
+
+
+def _placed(settings: Settings, file: Path | None, given: Mapping[str, Any]) -> Settings:
+    """With every path absolute: one that the file names is relative to the file."""
+
+    def place(section: str, key: str, path: Path) -> Path:
+        named_by_file = file and _origin((section, key), file, given) == str(file)
+        return (file.parent if file and named_by_file else Path.cwd()) / path.expanduser()
+
+    styles, solo, takes = settings.styles, settings.solo, settings.takes
+    folder = takes.folder and str(place("takes", "folder", Path(takes.folder)))
+    sheet = str(place("solo", "chart", Path(solo.chart))) if solo.chart.endswith(".json") else solo.chart
+    return settings.model_copy(
+        update={
+            "styles": styles.model_copy(update={"folder": place("styles", "folder", styles.folder)}),
+            "takes": takes.model_copy(update={"folder": folder or str(user_music_path() / "jazzd")}),
+            "solo": solo.model_copy(update={"chart": sheet}),
+        }
+    )
 
 
 def _check_variables() -> None:
@@ -263,11 +390,9 @@ def _sentence(error: ValidationError, file: Path | None, given: Mapping[str, Any
     key = ".".join(map(str, place))
     if first["type"] == "extra_forbidden":
         section = Settings.model_fields.get(str(place[0]))
-        fields = (
-            Settings.model_fields
-            if len(place) == 1 or section is None
-            else type(section.default).model_fields
-        )
+        fields = Settings.model_fields
+        if len(place) > 1 and section is not None:
+            fields = Scene.model_fields if place[0] == "scene" else type(section.default).model_fields
         reason = f"there is no such key; allowed are {', '.join(fields)}"
     elif isinstance(value, BaseModel | dict):
         reason = _plain(first)

@@ -23,8 +23,9 @@ import sys
 from jazzd import log
 from jazzd.config import load
 from jazzd.player.daemon import run
+from jazzd.config import find
 with log.to_stderr():
-    run(load(), engine_command=sys.argv[1:])
+    run(load(), engine_command=sys.argv[1:], file=find(), again=load)
 """
 
 

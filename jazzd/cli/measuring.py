@@ -19,9 +19,9 @@ from jazzd.cli.options import (
     StyleOption,
     StylesOption,
     daemon_options,
-    shares,
     show,
 )
+from jazzd.config import shares
 from jazzd.errors import ConfigError, JazzdError
 
 if TYPE_CHECKING:

@@ -1,7 +1,6 @@
 """What several commands take, and how they show what they found."""
 
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -36,23 +35,6 @@ StyleOption = Annotated[
 ]
 StylesOption = Annotated[Path, typer.Option("--styles", metavar="FOLDER", help="The folder of the styles.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
-
-
-def shares(style: str) -> dict[str, float]:
-    """The styles in "NAME" or "NAME:SHARE,NAME:SHARE", and how much of each; none for "".
-
-    Raises ConfigError when it is not written so.
-    """
-    mix: dict[str, float] = {}
-    for part in style.split(",") if style else ():
-        name, colon, share = part.strip().partition(":")
-        try:
-            mix[name] = float(share) if colon else 1.0
-        except ValueError:
-            mix[name] = math.nan
-        if not name or not 0 <= mix[name] <= 1:
-            raise ConfigError(f"{style!r}: write NAME, or NAME:SHARE,NAME:SHARE with shares from 0 to 1")
-    return mix
 
 
 def daemon_options(base: str, dtype: str | None, numerics: str | None, styles: Path) -> list[str]:

@@ -22,10 +22,10 @@ from jazzd.cli.options import (
     check_folder,
     daemon_options,
     rounded,
-    shares,
     show,
     within,
 )
+from jazzd.config import shares
 from jazzd.errors import ConfigError, JazzdError
 
 if TYPE_CHECKING:
@@ -46,25 +46,34 @@ def run(
     dtype: DtypeOption = None,
     numerics: NumericsOption = None,
     styles: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The folder of the styles.")] = None,
+    chart: Annotated[
+        str | None,
+        typer.Option(metavar="CHORDS|FILE.json", help='A tune to play: "Dm7 | G7 | Cmaj7 | %", or its file.'),
+    ] = None,
 ) -> None:
     """Run the daemon: chords in, solos out, until Ctrl-C or SIGTERM."""
     from jazzd import log
     from jazzd.config import find, load
+    from jazzd.music.chart import read
     from jazzd.player import daemon
 
-    overrides: dict[str, dict[str, object]] = {"engine": {}, "styles": {}}
+    overrides: dict[str, dict[str, object]] = {"engine": {}, "styles": {}, "solo": {}}
     for section, key, value in (
         ("engine", "base", base),
         ("engine", "dtype", dtype),
         ("styles", "folder", styles and styles.absolute()),
+        ("solo", "chart", chart),
     ):
         if value is not None:
             overrides[section][key] = value
-    settings = load(config, overrides)
+    file = find(config)
+    settings = load(file, overrides)
+    if settings.solo.chart:
+        read(settings.solo.chart)
     if not settings.engine.address:
         check_base(settings.engine.base)
     with log.to_stderr():
-        daemon.run(settings, numerics, file=find(config))
+        daemon.run(settings, numerics, file=file, again=lambda: load(file, overrides))
 
 
 @app.command()
@@ -232,18 +241,24 @@ def panic() -> None:
 
 @app.command("set", context_settings={"ignore_unknown_options": True})  # -0.5 is none
 def set_knob(
-    key: Annotated[str, typer.Argument(metavar="KEY", help="temperature, density, harmony, blend or style.")],
+    key: Annotated[str, typer.Argument(metavar="KEY", help="A knob, or style, mode or start.")],
     value: Annotated[str, typer.Argument(metavar="VALUE", help="In the knob's own unit.")],
 ) -> None:
     """Turn a knob of the running daemon."""
     from jazzd.player import control
+    from jazzd.player.commands import CHOICES
     from jazzd.player.controls import KNOBS
 
     if key == "style":
         control.ask({"do": "use", "mix": shares(value)})
         return
+    if key in CHOICES:
+        if value not in CHOICES[key]:
+            raise ConfigError(f"{key} is {' or '.join(CHOICES[key])}; {value!r} is neither")
+        control.ask({"do": "choose", key: value})
+        return
     if key not in KNOBS:
-        raise ConfigError(f"there is no knob {key!r}; there are {', '.join(KNOBS)} and style")
+        raise ConfigError(f"there is no knob {key!r}; there are {', '.join((*KNOBS, *CHOICES))} and style")
     low, high = KNOBS[key]
     try:
         number = float(value)
@@ -255,9 +270,33 @@ def set_knob(
 
 
 @app.command()
+def scene(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A [[scene]] of daemon.toml.")],
+) -> None:
+    """Have the running daemon play a scene."""
+    from jazzd.player import control
+
+    control.ask({"do": "scene", "name": name})
+
+
+@app.command()
+def reload(as_json: JsonOption = False) -> None:
+    """Have the running daemon read its settings anew, without a gap in the music."""
+    from jazzd.player import control
+
+    told = control.ask({"do": "reload"})
+    if as_json:
+        print(json.dumps(told))
+        return
+    print(f"changed: {', '.join(told['applied']) or 'nothing'}")
+    if told["at_next_start"]:
+        print(f"with the next start only: {', '.join(told['at_next_start'])}")
+
+
+@app.command()
 def learn(
     control: Annotated[
-        str, typer.Argument(metavar="CONTROL", help="style, temperature, density, harmony, blend or mode.")
+        str, typer.Argument(metavar="CONTROL", help="A key of [control] in daemon.toml, such as style.")
     ],
 ) -> None:
     """Give a control the next knob that moves, for good."""

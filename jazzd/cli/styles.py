@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jazzd.cli.options import FOLDER, JsonOption, check_base, check_folder, shares
+from jazzd.cli.options import FOLDER, JsonOption, check_base, check_folder
+from jazzd.config import shares
 from jazzd.errors import ConfigError, JazzdError, StyleError
 
 if TYPE_CHECKING:

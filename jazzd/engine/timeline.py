@@ -107,13 +107,15 @@ class Timeline:
     ) -> None:
         """Forget the solo notes after number `keep`, and add what the human struck.
 
-        Of the chords `ahead`, those up to `floor` are rows from now on, and so are the others when the notes
-        get there; those foreseen earlier for later than `floor` are forgotten. No note begins at `end`.
+        Of the chords `ahead`, those up to `floor` or the last note that stays are rows from now on, and so
+        are the others when the notes get there; what was foreseen before for later than that is forgotten.
+        No note begins at `end` or later.
         """
-        past = [change for change in ahead if change.at <= floor]
+        reached = max([floor, *(e.onset for e in self._events if 0 <= e.number <= keep)])
+        past = [change for change in ahead if change.at <= reached]
         self._foreseen, self._end = list(ahead[len(past) :]), end
         self._change = past[-1] if past else None
-        kept = [e for e in self._events if e.number <= keep and not (e.foreseen and e.onset > floor)]
+        kept = [e for e in self._events if e.number <= keep and not (e.foreseen and e.onset > reached)]
         self._number = keep + 1
         struck = [Event.of_key(key) for key in keys]
         struck += [Event.of_key(key, foreseen=True) for change in past for key in change.keys]

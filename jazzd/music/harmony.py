@@ -4,6 +4,9 @@ from functools import cache
 
 from jazzd.music.chords import Chord
 
+Weights = tuple[float, ...]
+"""What to multiply the chance of each pitch class by, C first."""
+
 _SCALES = {  # a chord's usual scale is the first one here that holds all its tones
     "Ionian": (0, 2, 4, 5, 7, 9, 11),
     "Lydian": (0, 2, 4, 6, 7, 9, 11),
@@ -56,8 +59,13 @@ def avoid(chord: Chord) -> frozenset[int]:
     return scale(chord) & grating - chord.tones
 
 
-def weights(chord: Chord | None, harmony: float) -> tuple[float, ...]:
-    """What to multiply the chance of each pitch class (C first) by.
+def on_strong_beats(harmony: float) -> float:
+    """The knob as it holds for notes on a strong beat: stricter, but free when it is free."""
+    return 1 - (1 - harmony) ** 2
+
+
+def weights(chord: Chord | None, harmony: float) -> Weights:
+    """What each pitch class weighs over the chord.
 
     `harmony` goes from 0 (free) to 1 (core tones only); on the way up tones outside the scale fall first,
     then avoid notes, then the scale's other colours, then the chord's own ninths and thirteenths.

@@ -2,13 +2,25 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import mido
 
 from jazzd.errors import JazzdError
 
-KNOBS = {"temperature": (0.2, 1.6), "density": (-1.0, 1.0), "harmony": (0.0, 1.0), "blend": (0.0, 1.0)}
-"""What each knob's 0 and 127 stand for."""
+KNOBS = {
+    "temperature": (0.2, 1.6),
+    "density": (-1.0, 1.0),
+    "harmony": (0.0, 1.0),
+    "blend": (0.0, 1.0),
+    "quantize": (0.0, 100.0),
+    "swing": (50.0, 75.0),
+    "layback_ms": (0.0, 127.0),
+    "low": (0.0, 127.0),
+    "high": (0.0, 127.0),
+}
+"""What each knob's 0 and 127 stand for; low and high are for `jazzd set` only."""
+Mode = Literal["follow", "trade"]
 HARMONY_AT_START = 64 / 127
 PANIC_CONTROLS = {120: "all_sound_off", 123: "all_notes_off"}
 
@@ -36,6 +48,23 @@ class Programmed:
 
 
 @dataclass(frozen=True)
+class Moded:
+    """Follow or trade, by a switch."""
+
+    mode: Mode
+
+
+@dataclass(frozen=True)
+class Tapped:
+    """A tap of the beat."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What was played last is to be kept."""
+
+
+@dataclass(frozen=True)
 class Silenced:
     """Quiet, at once, until the next chord is struck."""
 
@@ -53,11 +82,18 @@ class Lesson:
     """Why the last number that moved cannot be had."""
 
 
-class Controls:
-    """`numbers` maps the controls to their MIDI CC numbers; those in `reserved` are never learnt."""
+Event = Turned | Picked | Programmed | Moded | Tapped | Kept | Silenced
 
-    def __init__(self, numbers: Mapping[str, int], reserved: Collection[int] = ()) -> None:
+
+class Controls:
+    """`numbers` maps the controls to their MIDI CC numbers; those in `reserved` are never learnt.
+
+    `tap_key` is a key of the keyboard that taps the beat and plays nothing; 0 for none.
+    """
+
+    def __init__(self, numbers: Mapping[str, int], reserved: Collection[int] = (), tap_key: int = 0) -> None:
         self.numbers = dict(numbers)
+        self.tap_key = tap_key
         self.lesson: Lesson | None = None
         self._reserved = reserved
 
@@ -67,9 +103,20 @@ class Controls:
             raise JazzdError(f"there is no control {control!r}; there are {', '.join(self.numbers)}")
         self.lesson = Lesson(control)
 
-    def read(self, message: mido.Message) -> Turned | Picked | Programmed | Silenced | None:
+    def forget_lesson(self) -> None:
+        """No control waits for a number any more."""
+        self.lesson = None
+
+    def is_tap(self, message: mido.Message) -> bool:
+        """Whether this is the tapping key, going down or up."""
+        return bool(self.tap_key) and message.type in ("note_on", "note_off") and message.note == self.tap_key
+
+    def read(self, message: mido.Message) -> Event | None:
+        """What a message asks for; None for music, and for what asks for nothing."""
         if message.type == "stop":
             return Silenced("midi_stop")
+        if self.is_tap(message):
+            return Tapped() if message.type == "note_on" and message.velocity else None
         if message.type == "program_change":
             return Programmed(message.program)
         if message.type != "control_change":
@@ -93,10 +140,15 @@ class Controls:
         self.numbers[control] = number
         return Lesson(control, number)
 
-    def _turned(self, knob: str, value: int) -> Turned | Picked | None:
-        if knob == "style":
-            return Picked(value)
-        if knob not in KNOBS:
-            return None
+    def _turned(self, knob: str, value: int) -> Event | None:
+        match knob:
+            case "style":
+                return Picked(value)
+            case "mode":
+                return Moded("follow" if value < 64 else "trade")
+            case "tap":  # a pedal or a button: going down counts
+                return Tapped() if value >= 64 else None
+            case "keep":
+                return Kept() if value >= 64 else None
         low, high = KNOBS[knob]
         return Turned(knob, low + (high - low) * value / 127)

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import gc
-import math
 import os
 import signal
 import sys
@@ -16,22 +15,22 @@ from typing import Any
 import mido
 import structlog
 
-from jazzd.config import RESERVED_CONTROLS, Settings, socket_path
-from jazzd.engine.protocol import Sampling
+from jazzd.config import Settings, socket_path
 from jazzd.errors import JazzdError
 from jazzd.music.notes import Seconds
-from jazzd.player import control
-from jazzd.player.clock import Clock, MonotonicClock
-from jazzd.player.controls import KNOBS, Controls
+from jazzd.player import control, setup
+from jazzd.player.clock import MonotonicClock
+from jazzd.player.commands import Commands
 from jazzd.player.ledger import Ledger
+from jazzd.player.link import ableton_link
 from jazzd.player.ports import Output, Ports, open_ports
 from jazzd.player.pulse import Pulse
 from jazzd.player.scheduler import Scheduler
 from jazzd.player.session import Session
 from jazzd.player.status import status
-from jazzd.player.styling import Styling
 from jazzd.player.supervisor import Callbacks, Supervisor
 from jazzd.player.tcp import TcpServer
+from jazzd.player.thru import Thru
 
 STOP_S = 4.0
 """A part that has not closed this long after SIGTERM is left to the system; the notes are off long before."""
@@ -39,15 +38,6 @@ UNREACHABLE = (
     "nobody can play: no MIDI system is in use and midi.tcp_listen is empty; start ALSA or JACK, or set "
     "midi.tcp_listen to an address such as 127.0.0.1:9080, then start jazzd again"
 )
-NOT_YET = (
-    "solo.mode",
-    "solo.start",
-    "tempo.source",
-    "feel.quantize",
-    "feel.swing",
-    "feel.layback_ms",
-)
-"""Settings that this version reads and does not follow."""
 
 
 def run(
@@ -55,11 +45,13 @@ def run(
     numerics: str | None = None,
     engine_command: Sequence[str] = (),
     file: Path | None = None,
+    again: Callable[[], Settings] | None = None,
 ) -> None:
     """Plays until SIGTERM or Ctrl-C, and returns with every note off.
 
-    `engine_command` starts an engine, if it is not to be our own; `file` is where the settings came from.
-    Raises JazzdError if a part cannot start.
+    `engine_command` starts an engine, if it is not to be our own; `file` is where the settings came from, and
+    `again` reads them anew (it raises ConfigError for a file that is wrong). Raises JazzdError if a part
+    cannot start.
     """
     # The scheduler's thread must not wait 5 ms (Python's default) for the loop's thread to let it run, nor
     # for the garbage collector to look once more at all that was imported.
@@ -68,10 +60,12 @@ def run(
     gc.freeze()
     with asyncio.Runner(loop_factory=_new_event_loop) as runner:
         command = list(engine_command) or _engine_command(settings, numerics)
-        runner.run(_life(settings, command, file))
+        runner.run(_life(settings, command, file, again or (lambda: settings)))
 
 
-async def _life(settings: Settings, engine_command: list[str], file: Path | None) -> None:
+async def _life(
+    settings: Settings, engine_command: list[str], file: Path | None, again: Callable[[], Settings]
+) -> None:
     clock, loop, log = MonotonicClock(), asyncio.get_running_loop(), structlog.get_logger()
     midi, path = settings.midi, socket_path()
 
@@ -101,7 +95,10 @@ async def _life(settings: Settings, engine_command: list[str], file: Path | None
         stack.callback(scheduler.close)
 
         engine = Supervisor(engine_command, settings.engine.address)
-        session = _session(settings, engine, scheduler, clock)
+        link = stack.enter_context(ableton_link(_wants_link(settings), settings.tempo.bpm, clock))
+        session = setup.session(settings, engine, scheduler, clock, link)
+        thru = Thru(ledger, output.send)
+        thru.on, session.thru = settings.input.thru, thru.pass_on
         pulse = Pulse(session, clock)
         if midi.tcp_listen:
             left = ledger.sounding  # by an earlier run
@@ -119,7 +116,15 @@ async def _life(settings: Settings, engine_command: list[str], file: Path | None
         scheduler.start()
 
         report = partial(status, settings, engine, session, scheduler, ports, tcp)
-        await stack.enter_async_context(control.listening(path, partial(_answer, report, session, file)))
+        reload = _reloading(session, thru, settings, again)
+        commands = Commands(session, report, reload, file)
+
+        def answer(request: dict[str, Any]) -> dict[str, Any]:
+            return pulse.do(commands.answer, request) or {}
+
+        await stack.enter_async_context(control.listening(path, answer))
+        if sys.platform != "win32":
+            loop.add_signal_handler(signal.SIGHUP, _hang_up, partial(pulse.do, reload), _has_terminal())
         _warn(settings, ports, tcp)
         log.info("started", **report()["midi"])
 
@@ -127,20 +132,6 @@ async def _life(settings: Settings, engine_command: list[str], file: Path | None
         if keeping.done():
             keeping.result()
     log.info("stopped")
-
-
-def _session(settings: Settings, engine: Supervisor, scheduler: Scheduler, clock: Clock) -> Session:
-    solo = settings.solo
-    return Session(
-        engine,
-        scheduler,
-        clock,
-        Controls(settings.control.model_dump(), RESERVED_CONTROLS),
-        Sampling(temperature=solo.temperature, top_p=solo.top_p, low=solo.low, high=solo.high),
-        settings.tempo.bpm,
-        solo.channel - 1,
-        styling=Styling(settings.styles.default),
-    )
 
 
 def _callbacks(pulse: Pulse, session: Session) -> Callbacks:
@@ -152,56 +143,24 @@ def _callbacks(pulse: Pulse, session: Session) -> Callbacks:
     )
 
 
-def _answer(
-    report: Callable[[], dict[str, Any]], session: Session, file: Path | None, request: dict[str, Any]
-) -> dict[str, Any]:
-    match request.get("do"):
-        case "status":
-            return report()
-        case "panic":
-            session.silence("command")
-        case "styles":
-            return {"styles": [style.model_dump() for style in session.styling.records]}
-        case "use":
-            session.use(_numbers(request.get("mix")))
-        case "set":
-            for knob, value in _numbers(request.get("knobs")).items():
-                _check_knob(knob, value)
-                session.turn(knob, value)
-        case "learn":
-            session.controls.learn(str(request.get("control")))
-        case "learnt":
-            lesson, numbers = session.controls.lesson, session.controls.numbers
-            return {
-                "number": lesson and lesson.number,
-                "refused": lesson and lesson.refused,
-                "numbers": numbers,
-                "file": file and str(file),
-            }
-        case "unlearn":
-            session.controls.lesson = None
-        case other:
-            raise JazzdError(
-                f"the daemon cannot do {other!r}; it can do status, panic, styles, use, set, learn and learnt"
-            )
-    return {}
+def _reloading(
+    session: Session, thru: Thru, settings: Settings, again: Callable[[], Settings]
+) -> Callable[[], dict[str, Any]]:
+    """What applies the settings anew, and says which keys hold now and which with the next start.
 
+    An invalid file raises ConfigError and changes nothing.
+    """
+    log, held = structlog.get_logger(), settings
 
-def _numbers(given: object) -> dict[str, float]:
-    """A JSON object of finite numbers. Raises JazzdError."""
-    if isinstance(given, dict) and all(
-        isinstance(number, int | float) and math.isfinite(number) for number in given.values()
-    ):
-        return given
-    raise JazzdError(f"{given!r}: an object of names and numbers is wanted")
+    def reload() -> dict[str, Any]:
+        nonlocal held
+        before, after = held, again()
+        applied, later = setup.change(session, before, after)
+        thru.on, held = after.input.thru, after
+        log.info("settings_reloaded", applied=applied, at_next_start=later)
+        return {"applied": applied, "at_next_start": later}
 
-
-def _check_knob(knob: str, value: float) -> None:
-    if knob not in KNOBS:
-        raise JazzdError(f"there is no knob {knob!r}; there are {', '.join(KNOBS)}")
-    low, high = KNOBS[knob]
-    if not low <= value <= high:
-        raise JazzdError(f"{knob} goes from {low:g} to {high:g}, {value:g} is outside")
+    return reload
 
 
 def _choose_program(settings: Settings, output: Output) -> None:
@@ -216,10 +175,6 @@ def _warn(settings: Settings, ports: Ports, tcp: TcpServer) -> None:
         log.error(UNREACHABLE, reason=ports.reason)
     elif ports.backend == "none" and settings.midi.backend != "tcp":
         log.warning("no_midi_ports", reason=ports.reason, instead=tcp.address)
-    for name in NOT_YET:
-        section, key = name.split(".")
-        if getattr(getattr(settings, section), key) != getattr(Settings.model_fields[section].default, key):
-            log.warning("setting_without_effect", key=name, reason="this version cannot do that yet")
 
 
 def _engine_command(settings: Settings, numerics: str | None) -> list[str]:
@@ -232,7 +187,7 @@ def _engine_command(settings: Settings, numerics: str | None) -> list[str]:
 
 @contextlib.contextmanager
 def _stop_signals(loop: asyncio.AbstractEventLoop) -> Iterator[asyncio.Event]:
-    """The event that SIGTERM, Ctrl-C and the end of the terminal set.
+    """The event that SIGTERM and Ctrl-C set, and until somebody else heeds it, SIGHUP.
 
     Signals after the first change nothing: the notes are off by then, and the rest is over in STOP_S.
     """
@@ -262,6 +217,29 @@ def _stop_signals(loop: asyncio.AbstractEventLoop) -> Iterator[asyncio.Event]:
             loop.remove_signal_handler(each)
             if stopping:  # the process is about to end, and must not end in the noise of a second Ctrl-C
                 signal.signal(each, signal.SIG_IGN)
+
+
+def _hang_up(reload: Callable[[], object], had_terminal: bool) -> None:
+    """SIGHUP means that the terminal is gone, if there was one, and else to read the settings anew."""
+    if had_terminal and not _has_terminal():
+        os.kill(os.getpid(), signal.SIGTERM)
+        return
+    try:
+        reload()
+    except JazzdError as error:
+        structlog.get_logger().error("settings_refused", reason=str(error))
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+def _wants_link(settings: Settings) -> bool:
+    return settings.tempo.source in ("auto", "link")
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -1,8 +1,9 @@
-"""What the session remembers of the phrase that is being played."""
+"""What the soloist remembers of the phrase that is being played."""
 
 from dataclasses import dataclass
 
 from jazzd.music.notes import Seconds
+from jazzd.player.form import Form
 from jazzd.player.timeline import Timeline
 
 
@@ -12,9 +13,21 @@ class Answer:
 
     asked_at: Seconds
     last_note_on: Seconds | None
-    """Of the chord; None if it was struck before there was an engine."""
+    """Of the chord; None if nobody waits for the answer to it."""
+    at: Seconds | None = None
+    """When it is to sound; None for as soon as it is here."""
     note_id: int | None = None
     """None until the engine has made it."""
+
+
+@dataclass
+class Placed:
+    """The last note that was given its place on the grid."""
+
+    onset: int
+    """Tick that the engine gave it."""
+    position: float
+    """Its beat."""
 
 
 @dataclass
@@ -26,8 +39,11 @@ class Phrase:
     advance_at: Seconds
     answer: Answer | None = None
     notes: int = 0
+    form: Form | None = None
+    """The chords to come, where they are known."""
+    placed: Placed | None = None
     cut_at: Seconds | None = None
-    """When its last note is chosen; None while the hands are down."""
+    """When its last note is chosen; None while nobody knows."""
     end: Seconds | None = None
     resting: bool = False
     """Its last note is chosen, the engine makes no more."""

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import TypeVarTuple
+from typing import TypeVar, TypeVarTuple
 
 from jazzd.player.clock import Clock
 from jazzd.player.session import Session
 
+T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
@@ -21,11 +22,21 @@ class Pulse:
         self._due: float | None = None
         self._stopped = False
 
-    def do(self, handle: Callable[[*Ts], None], *arguments: *Ts) -> None:
-        """Calls a method of the session, then sets the timer to its deadline."""
+    def do(self, handle: Callable[[*Ts], T], *arguments: *Ts) -> T | None:
+        """Calls a method of the session, or of what knows it, then sets the timer to its deadline."""
         if self._stopped:
-            return
-        handle(*arguments)
+            return None
+        try:
+            return handle(*arguments)
+        finally:
+            self._set_timer()
+
+    def stop(self) -> None:
+        """Silence, whatever else is still to come."""
+        self.do(self._session.silence, "stopping")
+        self._stopped = True
+
+    def _set_timer(self) -> None:
         if (due := self._session.deadline()) == self._due:
             return
         if self._timer:
@@ -33,11 +44,6 @@ class Pulse:
         wait_s = 0.0 if due is None else max(0.0, due - self._clock.now())
         self._timer = None if due is None else self._loop.call_later(wait_s, self._beat)
         self._due = due
-
-    def stop(self) -> None:
-        """Silence, whatever else is still to come."""
-        self.do(self._session.silence, "stopping")
-        self._stopped = True
 
     def _beat(self) -> None:
         self._timer = self._due = None

@@ -1,55 +1,38 @@
-"""Follow mode: a solo while chords are played, its harmony following every change.
+"""What the hands, the knobs and the beat ask of the soloist: follow, trade, or play a tune.
 
 All of it runs on the loop's thread, on the stamps of messages and one clock; `deadline` says when it wants
-to be polled. The engine makes notes ahead of the play head; a new chord takes back all that has not been
-sent, tells the engine what was struck, and the first note of the answer sounds as soon as it is here.
+to be polled.
 """
 
-import itertools
+import math
 import random
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
 
 import mido
 import structlog
 
+from jazzd.config import Scene, shares
 from jazzd.engine import protocol
+from jazzd.errors import JazzdError
 from jazzd.music import chords
+from jazzd.music.grid import BEATS_PER_BAR, Feel, Grid
 from jazzd.music.notes import Seconds
-from jazzd.music.tempo import beats_to_seconds
-from jazzd.player.capture import Capture, ChordCaptured, Released, Struck
+from jazzd.player.capture import Capture, ChordCaptured, Released
 from jazzd.player.clock import Clock
-from jazzd.player.controls import Controls, Picked, Programmed, Silenced, Turned
-from jazzd.player.ending import ending
+from jazzd.player.controls import Controls, Kept, Moded, Picked, Programmed, Silenced, Tapped, Turned
+from jazzd.player.form import Chart
+from jazzd.player.hands import Hands
 from jazzd.player.knobs import Knobs
 from jazzd.player.latency import Latency
-from jazzd.player.pace import Pace
-from jazzd.player.phrase import Answer, Phrase
-from jazzd.player.scheduler import LATE_S, PlannedNote, Scheduler
+from jazzd.player.manner import Manner
+from jazzd.player.scheduler import Scheduler
+from jazzd.player.soloist import KNOB_S, EngineLink, Soloist
 from jazzd.player.styling import Styling
-from jazzd.player.timeline import Timeline
-
-HORIZON_TICKS = 100
-"""How far ahead of the play head the engine makes notes."""
-ADVANCE_S = 0.05
-"""How often the engine is told where the play head is."""
-KNOB_S = 0.1
-"""What is due sooner stays when a knob turns or the style changes, and both are heard once in this time."""
-LEGATO_S = 0.1
-"""How long a note of the old chord may sound into the new one."""
-FORGET_AFTER_S, LONGEST_TIMELINE_S = 8.0, 600.0
-"""A chord after this much silence, or on a timeline this old, begins a new timeline."""
-ENDING_S, ENDING_BEATS, ENDING_MARGIN_S = 1.0, 2.0, 0.06
-"""A phrase is over this long after the hands are up, whichever is sooner; the margin is for the wires."""
-CUT_SHARE = 0.35
-"""The share of that time in which a next chord still finds the phrase as it was."""
-SHORTEST_NOTE_S, LONGEST_NOTE_TICKS = 0.05, 400
-
-
-class EngineLink(Protocol):
-    def send(self, message: protocol.Message) -> None:
-        """Queues the message; what is sent while no engine is ready is lost."""
-        ...
+from jazzd.player.tempo import Tempo
+from jazzd.player.trade import Listening
+from jazzd.player.tune import Tune
 
 
 class Session:
@@ -62,116 +45,93 @@ class Session:
         clock: Clock,
         controls: Controls,
         sampling: protocol.Sampling,
-        bpm: float = 120.0,
         channel: int = 0,
         seed: random.Random | None = None,
         styling: Styling | None = None,
+        tempo: Tempo | None = None,
+        feel: Feel | None = None,
+        manner: Manner | None = None,
+        hands: Hands | None = None,
+        chart: Chart | None = None,
     ) -> None:
         self.styling = styling or Styling()
-        self._knobs = Knobs(sampling, self.styling)
+        self.tempo = tempo or Tempo()
+        self.controls = controls
+        self.manner = manner or Manner()
+        self.hands = hands or Hands()
         self.chord: chords.Chord | None = None
         """What was played last."""
-        self.latency = Latency()
-        self._engine = engine
+        self.scenes: tuple[Scene, ...] = ()
+        self.scene = ""
+        """Name of the scene that was chosen last."""
+        self.keep: Callable[[], None] = lambda: None
+        """Called when what was played last is to be kept."""
+        self.thru: Callable[[mido.Message], None] = lambda message: None
+        """Called with what the human plays, to be passed on to the output."""
+        self._knobs = Knobs(sampling, self.styling, feel)
+        self._soloist = Soloist(engine, scheduler, clock, self.tempo, self._knobs, channel, seed)
+        self._tune = Tune(chart, self._soloist, self.tempo) if chart else None
         self._scheduler = scheduler
         self._clock = clock
-        self.controls = controls
-        self._ending_s = min(ENDING_S, beats_to_seconds(ENDING_BEATS, bpm))
-        self._channel = channel
-        self._seed = seed or random.Random()
         self._log = structlog.get_logger()
         self._capture = Capture()
-        self._pace = Pace()
+        self._listening = Listening(self.manner.chords, self.manner.bars, self.manner.choruses)
         self._ready = False
         self._wanted = False  # the hands hold a chord that nobody silenced
-        self._phrase: Phrase | None = None
-        self._timeline: Timeline | None = None  # of the last phrase; the next one may go on there
-        self._quiet_since = self._now()
-        self._epoch = 0
-        self._ids = itertools.count()
         self._turned_at = Seconds(float("-inf"))
         self._turn_at: Seconds | None = None
+        self._leading = False  # the human plays a line of their own
+        self._take_over_at: Seconds | None = None
+        self._beaten = False  # by a clock that was there when it was looked at last
         self._told_missing: dict[str, str] = {}
 
     # What comes in
 
     def on_message(self, message: mido.Message, at: Seconds) -> None:
         """A message reached the input port at `at`."""
+        if self.tempo.feed(message, at) and message.type != "stop":
+            self._transport(message, at)
+            return
         match self.controls.read(message):
             case Silenced(reason):
-                if self._wanted or self._phrase or not self._scheduler.idle:
+                if self._wanted or self._soloist.phrase or not self._scheduler.idle:
                     self.silence(reason)
                 elif message.type == "control_change":
                     self._capture.forget(message.channel)
             case Turned(knob, value):
                 self.turn(knob, value)
+            case Moded(mode):
+                self.set_manner(mode=mode)
             case Picked(value):
                 self.styling.pick(value)
                 self._chosen()
             case Programmed(program):
-                if self.styling.pick_program(program):
-                    self._chosen()
-            case None:
-                self._heard(self._capture.feed(message, at))
+                self._program(program)
+            case Tapped():
+                self.tempo.tapped(at)
+            case Kept():
+                self.keep()
+            case None if not self.controls.is_tap(message):
+                self.thru(message)
+                self._played(message, at)
 
     def on_engine_ready(self) -> None:
         self._ready = True
-        if self._wanted:
-            self._ask(self._capture.sounding, last_note_on=None)
+        if self._wanted and self.manner.mode == "follow" and not self._tune:
+            self._soloist.ask(self._capture.sounding, self._capture.sounding)
 
     def on_engine_lost(self) -> None:
         """Nothing it made may sound on."""
-        self._scheduler.panic()
         self._ready = False
-        self._timeline = None
-        self._phrase_over()
+        self._soloist.lose_engine()
 
     def on_note(self, note: protocol.Note) -> None:
         """The engine made a note."""
-        phrase = self._phrase
-        if phrase is None or phrase.resting or note.epoch != self._epoch:
-            return
-        now = self._now()
-        answer = phrase.unanswered
-        due = phrase.timeline.time(note.onset)
-        over = phrase.timeline.time(note.onset + min(note.duration, LONGEST_NOTE_TICKS))
-        if answer:
-            due = min(due, now)
-            self._pace.answered(now - answer.asked_at)
-            if phrase.cut_at is not None:
-                phrase.cut_at = Seconds(max(phrase.cut_at, now + LEGATO_S))  # one note is no phrase yet
-        elif now - due > LATE_S:
-            self._catch_up(phrase, now - due)
-            return
-        begins = max(due, now)
-        length = max(over - begins, SHORTEST_NOTE_S)
-        if phrase.end is not None:
-            length = min(length, phrase.end - begins)
-        if length <= 0:
-            return
-        note_id = next(self._ids)
-        if answer:
-            answer.note_id = note_id
-        planned = PlannedNote(
-            note_id, due, note.pitch, note.velocity, length, self._channel, asap=answer is not None
-        )
-        self._plan(phrase, planned, note.number)
+        self._soloist.on_note(note)
 
     def on_sent(self, note_id: int, due: float, sent_at: float) -> None:
         """The scheduler sent a note-on."""
-        phrase = self._phrase
-        if phrase is None:
-            return
-        phrase.notes += 1
-        phrase.timeline.sent(note_id)
-        if phrase.answer and phrase.answer.note_id == note_id:
-            if phrase.answer.last_note_on is not None:
-                waited_s = sent_at - phrase.answer.last_note_on
-                self.latency.add(waited_s)
-                self._log.info("chord_answered", chord_to_note_ms=round(1000 * waited_s, 1))
-            phrase.answer = None
-        elif sent_at - due > LATE_S:
-            self._log.warning("note_late", late_ms=round(1000 * (sent_at - due), 1))
+        self._soloist.on_sent(note_id, due, sent_at)
 
     def on_styles(self, records: tuple[protocol.Style, ...]) -> None:
         """The styles folder has changed: a style may have gone, or be back."""
@@ -184,6 +144,22 @@ class Session:
             for name, reason in missing.items():
                 self._log.warning("style_missing", style=name, reason=reason, instead=self.styling.mix)
         self._told_missing = missing
+
+    # What it is told
+
+    @property
+    def latency(self) -> Latency:
+        """From the last key of a chord to the first note of an answer that waits for no beat."""
+        return self._soloist.latency
+
+    def beat(self) -> dict[str, Any]:
+        """Who tells the beat, quarter notes a minute, and where in the song we are (bar and beat from 1)."""
+        now = self._now()
+        source, grid = self.tempo.now(now)
+        if grid is None:
+            return {"source": source, "bpm": self.tempo.bpm, "bar": None, "beat": None}
+        bar, beat = divmod(math.floor(grid.beat(now)), BEATS_PER_BAR)
+        return {"source": source, "bpm": round(grid.bpm, 1), "bar": bar + 1, "beat": beat + 1}
 
     @property
     def knobs(self) -> dict[str, float]:
@@ -199,6 +175,92 @@ class Session:
         self.styling.use(shares)
         self._chosen()
 
+    def play_scene(self, name: str) -> None:
+        """Behaves and sounds as the scene says. Raises JazzdError for no such scene, or a style it lacks."""
+        found = next((scene for scene in self.scenes if scene.name == name), None)
+        if found is None:
+            known = ", ".join(scene.name for scene in self.scenes) or "none; write [[scene]] in daemon.toml"
+            raise JazzdError(f"there is no scene {name!r}; there are: {known}")
+        if found.style is not None:
+            self.use(shares(found.style))
+        for knob in self._knobs.values:
+            if (value := getattr(found, knob, None)) is not None:
+                self.turn(knob, value)
+        wanted = {"mode": found.mode, "start": found.start, "choruses": found.choruses}
+        wanted["bars"] = found.bars_per_phrase
+        self.set_manner(**{key: value for key, value in wanted.items() if value is not None})
+        self.scene = name
+        self._log.info("scene_chosen", scene=name)
+
+    def _program(self, number: int) -> None:
+        """A Program Change: a scene's, else a style's."""
+        if found := next((scene for scene in self.scenes if scene.program == number), None):
+            try:
+                self.play_scene(found.name)
+            except JazzdError as error:
+                self._log.warning("scene_refused", scene=found.name, reason=str(error))
+        elif self.styling.pick_program(number):
+            self._chosen()
+
+    def set_chart(self, chart: Chart | None) -> None:
+        """Play this tune from now on, or none."""
+        self._soloist.finish(self._now())
+        self._tune = Tune(chart, self._soloist, self.tempo) if chart else None
+
+    def set_manner(self, **changes: Any) -> None:
+        """Behave otherwise from now on: fields of Manner. A change of mode ends what is being played."""
+        before = self.manner
+        self.manner = replace(before, **changes)
+        if self.manner == before:
+            return
+        if (self.manner.mode, self.manner.bars) != (before.mode, before.bars):
+            self._soloist.finish(self._now())
+        self._listening = Listening(self.manner.chords, self.manner.bars, self.manner.choruses)
+        self._log.info("manner_changed", mode=self.manner.mode, start=self.manner.start)
+
+    def silence(self, reason: str) -> None:
+        """Nothing sounds from here on, until the next chord is struck."""
+        self._capture.reset()
+        self.hands.reset()
+        self._listening.reset()
+        self._wanted, self._leading, self._take_over_at = False, False, None
+        self._soloist.silence()
+        if self._tune:
+            self._tune.stop()
+        self._log.info("silenced", reason=reason)
+
+    # What time brings
+
+    def deadline(self) -> Seconds | None:
+        """When to poll next."""
+        times = [self._capture.deadline(), self._soloist.deadline(), self._turn_at, self._take_over_at]
+        if self.manner.mode == "trade" and self._ready and not self._tune:
+            times.append(self._listening.ask_at(self._trusted(self._now())))
+        if self._tune and self._ready:
+            times.append(self._tune.deadline(self.manner, self._now()))
+        if self._beaten and self._soloist.playing:
+            times.append(self.tempo.clock.lost_at)
+        return min((time for time in times if time is not None), default=None)
+
+    def poll(self) -> None:
+        now = self._now()
+        self._heard(self._capture.poll(now))
+        if self._turn_at is not None and now >= self._turn_at:
+            self._turn_now(now)
+        self._watch_clock(now)
+        self._take_over(now)
+        if self._tune and self._ready:
+            self._tune.poll(self.manner, now)
+        elif self.manner.mode == "trade" and self._ready:
+            self._answer_trade(now)
+        self._soloist.poll()
+
+    def _turn_now(self, now: Seconds) -> None:
+        self._turn_at, self._turned_at = None, now
+        knobs = {knob: round(value, 2) for knob, value in self.knobs.items()}
+        self._log.info("knob_turned", style=self.styling.style, mix=self.styling.mix, **knobs)
+        self._soloist.turn()
+
     def _chosen(self) -> None:
         self._knobs.style_chosen()
         self._changed()
@@ -212,58 +274,57 @@ class Session:
     def _sound_of_styles(self) -> object:
         return self.styling.mix, self.styling.settings
 
-    def silence(self, reason: str) -> None:
-        """Nothing sounds from here on, until the next chord is struck."""
-        self._capture.reset()
-        self._wanted = False
-        dropped = self._scheduler.panic()
-        if (phrase := self._phrase) and not phrase.resting:
-            phrase.timeline.take_back(dropped)
-            self._revise(phrase, playing=False)
-        self._log.info("silenced", reason=reason)
-        self._phrase_over()
+    # What the beat does
 
-    # What time brings
+    def _transport(self, message: mido.Message, at: Seconds) -> None:
+        if message.type == "clock":
+            self._beaten = self._beaten or self.tempo.clock.grid(at) is not None
+        elif message.type in ("start", "continue"):
+            self._listening.reset()
+            if self._tune:
+                self._tune.start()
 
-    def deadline(self) -> Seconds | None:
-        """When to poll next."""
-        times = [self._capture.deadline(), self._turn_at]
-        if phrase := self._phrase:
-            times += [phrase.end] if phrase.resting else [phrase.advance_at, phrase.cut_at, phrase.end]
-        return min((time for time in times if time is not None), default=None)
+    def _watch_clock(self, now: Seconds) -> None:
+        """A clock that has stopped without a word ends the phrase."""
+        if self._beaten and self.tempo.clock.grid(now) is None:
+            self._beaten = False
+            self._log.warning("clock_lost")
+            if self._soloist.playing:
+                self._wanted = False
+                self._soloist.finish(now)
+            if self._tune:
+                self._tune.stop()
 
-    def poll(self) -> None:
-        now = self._now()
-        self._heard(self._capture.poll(now))
-        if self._turn_at is not None and now >= self._turn_at:
-            self._turn_now(now)
-        if phrase := self._phrase:
-            self._play_on(phrase, now)
+    def _entry(self, now: Seconds, entering: bool) -> Seconds | None:
+        """When an answer is to begin: None for at once. `entering`: nothing is being played."""
+        grid = self.tempo.grid(now)
+        if grid is None:
+            return None
+        earliest = Seconds(now + self._soloist.pace.lead_s)
+        if entering and self.manner.count_in and self.tempo.clock.started_at is not None:
+            earliest = max(earliest, grid.time(BEATS_PER_BAR * self.manner.count_in))
+        elif self.manner.start == "now":
+            return None
+        bar = self.manner.start == "bar" and entering
+        return grid.next(earliest, BEATS_PER_BAR if bar else 1)
 
-    def _play_on(self, phrase: Phrase, now: Seconds) -> None:
-        if phrase.end is not None and now >= phrase.end:
-            if not phrase.resting:
-                self._rest(phrase, phrase.end)
-            self._phrase_over()
-        elif phrase.resting:
-            pass
-        elif phrase.end is not None and phrase.cut_at is not None and now >= phrase.cut_at:
-            if phrase.unanswered:  # every chord is answered, however short it was
-                phrase.cut_at = Seconds(now + ADVANCE_S)
-            else:
-                self._rest(phrase, phrase.end)
-        elif now >= phrase.advance_at:
-            self._advance(phrase, now)
-
-    def _turn_now(self, now: Seconds) -> None:
-        self._turn_at, self._turned_at = None, now
-        knobs = {knob: round(value, 2) for knob, value in self.knobs.items()}
-        self._log.info("knob_turned", style=self.styling.style, mix=self.styling.mix, **knobs)
-        if (phrase := self._phrase) and not phrase.resting:
-            phrase.timeline.take_back(self._scheduler.cancel(after=now + KNOB_S))
-            self._revise(phrase, ahead_s=KNOB_S)
+    def _beat_s(self, now: Seconds) -> float:
+        grid = self.tempo.grid(now)
+        return grid.beat_s if grid else 60 / self.tempo.bpm
 
     # What the hands do
+
+    def _played(self, message: mido.Message, at: Seconds) -> None:
+        struck = message.type == "note_on" and message.velocity > 0
+        if self.hands.lead(message, at):
+            if struck:
+                self._lay_out(at)
+            if self._leading:
+                self._take_over_at = self.hands.quiet_at(self.manner.yield_beats * self._beat_s(at))
+            return
+        if struck and self.manner.mode == "trade" and self._soloist.phrase:
+            self._give_way(at)
+        self._heard(self._capture.feed(message, at))
 
     def _heard(self, events: list[ChordCaptured | Released]) -> None:
         for event in events:
@@ -274,9 +335,13 @@ class Session:
                     self._released(at)
 
     def _chord_captured(self, event: ChordCaptured) -> None:
-        self.chord = chords.name(event.pitches)
+        soloist = self._soloist
+        self.chord = soloist.chord = chords.name(event.pitches)
+        began = event.struck[0].at
+        soloist.effort = sum(key.velocity for key in event.struck) / len(event.struck)
+        soloist.pace.struck(began)
+        self.tempo.struck(began)
         self._wanted = True
-        self._pace.struck(event.struck[0].at)
         self._log.info(
             "chord_captured",
             chord=self.chord.symbol,
@@ -284,100 +349,76 @@ class Session:
             struck=len(event.struck),
             settle_ms=round(1000 * (self._now() - event.last_note_on), 1),
         )
+        if self.manner.mode == "trade":
+            self._listening.heard(event)
         if self._ready:
-            self._ask(event.struck, event.last_note_on)
+            self._respond(event)
+
+    def _respond(self, event: ChordCaptured) -> None:
+        soloist = self._soloist
+        if self._tune:
+            self._tune.struck(event)
+        elif self.manner.mode == "trade" or self._leading:
+            soloist.listen(event.struck, self._capture.sounding)
+            if self.manner.mode == "trade":
+                self._answer_trade(self._now())
+        else:
+            at = self._entry(self._now(), entering=soloist.phrase is None)
+            soloist.ask(event.struck, self._capture.sounding, event.last_note_on, at, led=self.hands.take())
 
     def _released(self, at: Seconds) -> None:
         self._wanted = False
-        if (phrase := self._phrase) and phrase.end is None:
-            phrase.end = Seconds(at + self._ending_s - ENDING_MARGIN_S)
-            phrase.cut_at = Seconds(at + CUT_SHARE * self._ending_s)
+        if self.manner.mode == "trade":
+            self._listening.released(at)
+        elif not self._tune:
+            self._soloist.finish(at)
 
-    # What the engine is asked
+    # Trading
 
-    def _ask(self, struck: tuple[Struck, ...], last_note_on: Seconds | None) -> None:
-        """Takes back what the chord overtakes, and asks the engine for an answer to it."""
-        now = self._now()
-        dropped = self._scheduler.cancel()
-        self._scheduler.cancel_and_trim(now + LEGATO_S)
-        if self._phrase:
-            self._phrase.timeline.take_back(dropped)
-        timeline = self._timeline
-        forgotten = self._phrase is None and now - self._quiet_since > FORGET_AFTER_S
-        if timeline is None or forgotten or now - timeline.origin > LONGEST_TIMELINE_S:
-            timeline = Timeline(now if last_note_on is None else struck[0].at)
-            self._engine.send(protocol.Begin(seed=self._seed.getrandbits(32)))
-            struck = tuple({key.pitch: key for key in (*self._capture.sounding, *struck)}.values())
-        if self._phrase is None:
-            self._log.info("phrase_started", chord=self.chord.symbol if self.chord else "")
-        began, notes = (self._phrase.began, self._phrase.notes) if self._phrase else (now, 0)
-        self._timeline = timeline
-        self._phrase = Phrase(timeline, began, now, Answer(now, last_note_on), notes)
-        length = self._pace.chord_ticks
-        keys = [protocol.Key(timeline.tick(key.at), length, key.pitch, key.velocity) for key in struck]
-        self._revise(self._phrase, keys=tuple(sorted(keys)))
+    def _give_way(self, at: Seconds) -> None:
+        """The human plays into the answer: it is theirs."""
+        self._soloist.break_off()
+        self._listening.reset()
+        if self._tune:
+            self._tune.leave(self.manner, at)
+        self._log.info("gave_way")
 
-    def _revise(
-        self,
-        phrase: Phrase,
-        playing: bool = True,
-        keys: tuple[protocol.Key, ...] = (),
-        ahead_s: float = 0.0,
-    ) -> None:
-        """Has the engine go on after the last note that stays, `ahead_s` from now or as soon as it can."""
-        now = self._now()
-        self._epoch += 1
-        self._engine.send(
-            protocol.Revise(
-                epoch=self._epoch,
-                now=phrase.timeline.tick(now),
-                keep=phrase.timeline.last,
-                floor=phrase.timeline.floor(now + max(ahead_s, self._pace.lead_s)),
-                answer=playing and phrase.unanswered is not None,
-                playing=playing,
-                keys=keys,
-                sampling=self._knobs.sampling(self.chord),
-                mix=tuple(self.styling.mix.items()),
-            )
-        )
-        if playing:
-            self._advance(phrase, now)
+    def _answer_trade(self, now: Seconds) -> None:
+        """Asks for the answer to what was heard, once that is complete."""
+        grid = self._trusted(now)
+        ask_at = self._listening.ask_at(grid)
+        if ask_at is None or now < ask_at:
+            return
+        begin = self._listening.begin(grid)
+        assert begin is not None  # or there would be no time to ask
+        if self.manner.start != "now" and grid:
+            quarter = 0.25 * grid.beat_s
+            begin = grid.next(begin - quarter, BEATS_PER_BAR if self.manner.start == "bar" else 1)
+        form = self._listening.form(begin, grid)
+        self._listening.reset()
+        late = begin < now
+        self._soloist.ask((), at=None if late else begin, form=form)
 
-    def _advance(self, phrase: Phrase, now: Seconds) -> None:
-        phrase.advance_at = Seconds(now + ADVANCE_S)
-        head = phrase.timeline.tick(now)
-        self._engine.send(protocol.Advance(now=head, until=head + HORIZON_TICKS))
+    def _trusted(self, now: Seconds) -> Grid | None:
+        """The beat, unless it is a guess from the chords themselves: those tell their own rhythm better."""
+        source, grid = self.tempo.now(now)
+        return grid if self.manner.bars or source in ("clock", "link", "taps") else None
 
-    def _catch_up(self, phrase: Phrase, behind_s: float) -> None:
-        """The engine's notes come too late to be played: it goes on from where the play head will be."""
-        self._log.warning("engine_behind", behind_ms=round(1000 * behind_s, 1))
-        self._pace.fell_behind(behind_s)
-        self._revise(phrase)
+    # The human's own line
 
-    # How a phrase ends
+    def _lay_out(self, at: Seconds) -> None:
+        self._leading = True
+        if self._soloist.phrase:
+            self._give_way(at)
 
-    def _rest(self, phrase: Phrase, end: Seconds) -> None:
-        """Chooses the phrase's last note among those planned; the engine makes no more."""
-        planned = self._scheduler.cancel()
-        numbers = phrase.timeline.take_back(planned)
-        for note in ending(planned, end, self.chord.tones if self.chord else ()):
-            self._plan(phrase, note, numbers[note.note_id])
-        self._scheduler.cancel_and_trim(end)
-        phrase.resting = True
-        self._revise(phrase, playing=False)
-
-    def _plan(self, phrase: Phrase, note: PlannedNote, number: int) -> None:
-        phrase.timeline.plan(note.note_id, number)
-        self._scheduler.play(
-            note.note_id, note.due, note.pitch, note.velocity, note.duration_s, note.channel, note.asap
-        )
-
-    def _phrase_over(self) -> None:
-        if phrase := self._phrase:
-            self._phrase = None
-            self._quiet_since = self._now()
-            seconds = round(self._quiet_since - phrase.began, 2)
-            self._log.info("phrase_ended", notes=phrase.notes, seconds=seconds)
+    def _take_over(self, now: Seconds) -> None:
+        """The human's line is over: the chord that is held is the solo's again."""
+        if self._take_over_at is None or now < self._take_over_at:
+            return
+        self._leading, self._take_over_at = False, None
+        if self._wanted and self._ready and self.manner.mode == "follow" and not self._tune:
+            at = self._entry(now, entering=True)
+            self._soloist.ask((), self._capture.sounding, at=at, led=self.hands.take())
 
     def _now(self) -> Seconds:
         return Seconds(self._clock.now())

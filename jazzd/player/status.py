@@ -40,7 +40,10 @@ def status(
             for record in session.styling.records
         ],
         **session.knobs,
-        "mode": "follow",
+        "mode": session.manner.mode,
+        "start": session.manner.start,
+        "scene": session.scene,
+        "tempo": session.beat(),
         "midi": {
             "backend": "tcp" if ports.backend == "none" and tcp.address else ports.backend,
             "input": ports.input,

@@ -22,8 +22,8 @@ OFF_BEAT = 0.12
 """How far, in beats, a chord commonly is from its beat."""
 REMEMBERED, FEWEST = 9, 3
 """Chords or taps that an estimate is made from."""
-NEW_TAPS_S = 2.5
-"""A tap after so long begins a new tempo."""
+NEW_TAPS_S, NEW_CHORDS_S = 2.5, 6.0
+"""A tap or a chord after so long begins a new tempo."""
 SLOWEST_BPM, FASTEST_BPM = 30.0, 300.0
 
 
@@ -77,9 +77,9 @@ class Tempo:
         """A message that came at `at`; whether it was one of the clock's."""
         return self.clock.feed(message, at)
 
-    def struck(self, at: Seconds, anew: bool) -> None:
-        """The human struck a chord: the first after a silence if `anew`, and then the first of a bar."""
-        if anew or self._origin is None:
+    def struck(self, at: Seconds) -> None:
+        """The human struck a chord; the first after a pause is taken for the first of a bar."""
+        if not self._struck or at - self._struck[-1] > NEW_CHORDS_S:
             self._struck.clear()
             self._origin = at
         self._struck.append(at)

@@ -1,0 +1,87 @@
+"""What can be asked of a running daemon, and its answers."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+from jazzd.errors import JazzdError
+from jazzd.player.controls import KNOBS, Mode
+from jazzd.player.manner import Start
+from jazzd.player.session import Session
+
+CHOICES = {"mode": get_args(Mode), "start": get_args(Start)}
+
+
+class Commands:
+    """`report` makes the status; `reload` applies the settings `file` anew and says what has changed."""
+
+    def __init__(
+        self,
+        session: Session,
+        report: Callable[[], dict[str, Any]],
+        reload: Callable[[], dict[str, Any]],
+        file: Path | None,
+    ) -> None:
+        self._session, self._file = session, file
+        self._done: dict[object, Callable[[dict[str, Any]], dict[str, Any] | None]] = {
+            "status": lambda request: report(),
+            "panic": lambda request: session.silence("command"),
+            "reload": lambda request: reload(),
+            "styles": lambda request: {"styles": [style.model_dump() for style in session.styling.records]},
+            "use": lambda request: session.use(_numbers(request.get("mix"))),
+            "scene": lambda request: session.play_scene(str(request.get("name"))),
+            "set": self._set,
+            "choose": self._choose,
+            "learn": lambda request: session.controls.learn(str(request.get("control"))),
+            "learnt": lambda request: self._learnt(),
+            "unlearn": lambda request: session.controls.forget_lesson(),
+        }
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The answer to `{"do": ...}`. Raises JazzdError for what cannot be done."""
+        wanted = request.get("do")
+        if not isinstance(wanted, str) or wanted not in self._done:
+            raise JazzdError(f"the daemon cannot do {wanted!r}; it can do {', '.join(map(str, self._done))}")
+        return self._done[wanted](request) or {}
+
+    def _set(self, request: dict[str, Any]) -> None:
+        knobs = _numbers(request.get("knobs"))
+        for knob, value in knobs.items():
+            _check_knob(knob, value)
+        for knob, value in knobs.items():
+            self._session.turn(knob, value)
+
+    def _choose(self, request: dict[str, Any]) -> None:
+        wanted = {key: value for key, value in request.items() if key != "do"}
+        for key, value in wanted.items():
+            if value not in CHOICES.get(key, ()):
+                known = "; ".join(f"{name}: {' '.join(choices)}" for name, choices in CHOICES.items())
+                raise JazzdError(f"{key} cannot be {value!r}; there are {known}")
+        self._session.set_manner(**wanted)
+
+    def _learnt(self) -> dict[str, Any]:
+        lesson, numbers = self._session.controls.lesson, self._session.controls.numbers
+        return {
+            "number": lesson and lesson.number,
+            "refused": lesson and lesson.refused,
+            "numbers": numbers,
+            "file": self._file and str(self._file),
+        }
+
+
+def _numbers(given: object) -> dict[str, float]:
+    """A JSON object of finite numbers. Raises JazzdError."""
+    if isinstance(given, dict) and all(
+        isinstance(number, int | float) and math.isfinite(number) for number in given.values()
+    ):
+        return given
+    raise JazzdError(f"{given!r}: an object of names and numbers is wanted")
+
+
+def _check_knob(knob: str, value: float) -> None:
+    if knob not in KNOBS:
+        raise JazzdError(f"there is no knob {knob!r}; there are {', '.join(KNOBS)}")
+    low, high = KNOBS[knob]
+    if not low <= value <= high:
+        raise JazzdError(f"{knob} goes from {low:g} to {high:g}, {value:g} is outside")

@@ -1,0 +1,110 @@
+"""From the settings to a session, and from changed settings to a changed session."""
+
+from collections.abc import Callable
+
+from jazzd.config import RESERVED_CONTROLS, Settings
+from jazzd.engine.protocol import Sampling
+from jazzd.music import chart
+from jazzd.music.grid import Feel, Grid
+from jazzd.player.clock import Clock
+from jazzd.player.controls import Controls
+from jazzd.player.form import Chart
+from jazzd.player.hands import Hands
+from jazzd.player.manner import Manner
+from jazzd.player.scheduler import Scheduler
+from jazzd.player.session import Session
+from jazzd.player.soloist import EngineLink
+from jazzd.player.styling import Styling
+from jazzd.player.tempo import Tempo
+
+KNOBS = {
+    **{key: ("solo", key) for key in ("temperature", "top_p", "low", "high")},
+    **{key: ("feel", key) for key in ("quantize", "swing", "layback_ms")},
+}
+"""Where the settings say how a knob stands at the start."""
+AT_ONCE = ("solo", "tempo", "feel", "control", "input", "scene")
+"""Sections whose changes need no new start."""
+LATER = {("solo", "channel"), ("solo", "program")}
+
+
+def session(
+    settings: Settings,
+    engine: EngineLink,
+    scheduler: Scheduler,
+    clock: Clock,
+    link: Callable[[], Grid | None] = lambda: None,
+) -> Session:
+    """A session that behaves as the settings say. Raises ConfigError for a chart that is none."""
+    solo, tempo, hands = settings.solo, settings.tempo, settings.input
+    made = Session(
+        engine,
+        scheduler,
+        clock,
+        Controls(settings.control.model_dump(), RESERVED_CONTROLS, tempo.tap_key),
+        Sampling(temperature=solo.temperature, top_p=solo.top_p, low=solo.low, high=solo.high),
+        solo.channel - 1,
+        styling=Styling(settings.styles.default),
+        tempo=Tempo(tempo.source, tempo.bpm, link),
+        feel=Feel(settings.feel.quantize, settings.feel.swing, settings.feel.layback_ms),
+        manner=manner(settings),
+        hands=Hands(hands.split, hands.chord_channel),
+        chart=_chart(settings),
+    )
+    made.scenes = settings.scene
+    return made
+
+
+def manner(settings: Settings) -> Manner:
+    """How the solo is to behave."""
+    solo = settings.solo
+    return Manner(
+        solo.mode,
+        solo.start,
+        solo.chords_per_phrase,
+        solo.bars_per_phrase,
+        solo.choruses,
+        settings.tempo.count_in,
+        settings.input.yield_beats,
+    )
+
+
+def change(made: Session, before: Settings, after: Settings) -> tuple[list[str], list[str]]:
+    """Has the session behave as `after` says where that is not what `before` said.
+
+    What was turned or chosen by hand in between stays, unless its own key has changed. Returns the keys that
+    hold at once, and those that need a new start. Raises ConfigError, with nothing changed.
+    """
+    changed = _changed(before, after)
+    now = [key for key in changed if key[0] in AT_ONCE and key not in LATER]
+    tune = _chart(after) if ("solo", "chart") in now else None  # before anything is changed
+    for knob, key in KNOBS.items():
+        if key in now:
+            made.turn(knob, getattr(getattr(after, key[0]), key[1]))
+    old, new = vars(manner(before)), vars(manner(after))
+    made.set_manner(**{key: value for key, value in new.items() if old[key] != value})
+    made.tempo.source, made.tempo.bpm = after.tempo.source, after.tempo.bpm
+    made.hands.split, made.hands.chord_channel = after.input.split, after.input.chord_channel
+    made.controls.tap_key = after.tempo.tap_key
+    if any(section == "control" for section, _ in now):
+        made.controls.numbers = after.control.model_dump()
+    if ("solo", "chart") in now:
+        made.set_chart(tune)
+    made.scenes = after.scene
+    named = [f"{section}.{key}" if key else section for section, key in now]
+    return named, [f"{section}.{key}" for section, key in changed if (section, key) not in now]
+
+
+def _changed(before: Settings, after: Settings) -> list[tuple[str, str]]:
+    """Section and key of every difference; the scenes count as one key without a name."""
+    keys = [
+        (section, key)
+        for section in type(after).model_fields
+        if section != "scene"
+        for key in type(getattr(after, section)).model_fields
+    ]
+    changed = [(s, k) for s, k in keys if getattr(getattr(before, s), k) != getattr(getattr(after, s), k)]
+    return [*changed, ("scene", "")] if before.scene != after.scene else changed
+
+
+def _chart(settings: Settings) -> Chart | None:
+    return Chart(chart.read(settings.solo.chart)) if settings.solo.chart else None

@@ -1,0 +1,433 @@
+"""The solo: asks the engine for notes, gives each its place in time, and ends what it began.
+
+The engine makes notes ahead of the play head. Whatever changes the music takes back all that has not been
+sent and tells the engine how to go on; the first note of an answer sounds as soon as it is here, or on the
+beat it was asked for.
+"""
+
+import itertools
+import math
+import random
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import structlog
+
+from jazzd.engine import protocol
+from jazzd.music.chords import Chord
+from jazzd.music.grid import Grid
+from jazzd.music.notes import Seconds
+from jazzd.music.tempo import beats_to_seconds, to_ticks
+from jazzd.player.capture import Struck
+from jazzd.player.clock import Clock
+from jazzd.player.ending import ending
+from jazzd.player.form import Foreseen, Form
+from jazzd.player.hands import Led
+from jazzd.player.knobs import Knobs
+from jazzd.player.latency import Latency
+from jazzd.player.pace import Pace
+from jazzd.player.phrase import Answer, Phrase, Placed
+from jazzd.player.scheduler import LATE_S, PlannedNote, Scheduler
+from jazzd.player.tempo import Tempo
+from jazzd.player.timeline import Timeline
+
+HORIZON_TICKS = 100
+"""How far ahead of the play head the engine makes notes."""
+ADVANCE_S = 0.05
+"""How often the engine is told where the play head is."""
+KNOB_S = 0.1
+"""What is due sooner stays when a knob turns or the style changes."""
+LEGATO_S = 0.1
+"""How long a note of the old chord may sound into the new one."""
+BREAK_S = 0.02
+"""How long what sounds may sound on when the human takes over."""
+FORGET_AFTER_S, LONGEST_TIMELINE_S = 8.0, 600.0
+"""A chord after this much silence, or on a timeline this old, begins a new timeline."""
+ENDING_S, ENDING_BEATS, ENDING_MARGIN_S = 1.0, 2.0, 0.06
+"""A phrase is over this long after the hands are up, whichever is sooner; the margin is for the wires."""
+CUT_SHARE = 0.35
+"""The share of that time in which a next chord still finds the phrase as it was."""
+LAST_NOTE_S = 0.4
+"""How long before the end of a form the last note is chosen."""
+SHORTEST_NOTE_S, LONGEST_NOTE_TICKS = 0.05, 400
+ONE_STROKE_TICKS = 2
+"""Notes this near to each other are struck together, wherever the grid puts them."""
+STRONG_BEATS = 2
+"""Every second beat of a bar of four is a strong one."""
+USUAL_VELOCITY = 80
+FORESEEN_S = 2.0
+"""How long ago a chord of a form may have begun and still be told again."""
+MOST_FORESEEN = 64
+
+
+class EngineLink(Protocol):
+    def send(self, message: protocol.Message) -> None:
+        """Queues the message; what is sent while no engine is ready is lost."""
+        ...
+
+
+class Soloist:
+    """`channel` (0..15) is where the solo goes."""
+
+    def __init__(
+        self,
+        engine: EngineLink,
+        scheduler: Scheduler,
+        clock: Clock,
+        tempo: Tempo,
+        knobs: Knobs,
+        channel: int = 0,
+        seed: random.Random | None = None,
+    ) -> None:
+        self.chord: Chord | None = None
+        """What it plays over, where there is no form."""
+        self.effort = float(USUAL_VELOCITY)
+        """How hard the chords are struck: their mean velocity."""
+        self.phrase: Phrase | None = None
+        self.latency, self.pace = Latency(), Pace()
+        self._engine, self._scheduler, self._clock = engine, scheduler, clock
+        self._tempo, self._knobs = tempo, knobs
+        self._channel = channel
+        self._seed = seed or random.Random()
+        self._log = structlog.get_logger()
+        self._timeline: Timeline | None = None  # of the last phrase; the next one may go on there
+        self._quiet_since = self._now()
+        self._epoch = 0
+        self._ids = itertools.count()
+
+    @property
+    def playing(self) -> bool:
+        """Whether more notes are to come."""
+        return self.phrase is not None and not self.phrase.resting
+
+    # What it is told
+
+    def ask(
+        self,
+        struck: Sequence[Struck],
+        sounding: Sequence[Struck] = (),
+        last_note_on: Seconds | None = None,
+        at: Seconds | None = None,
+        form: Form | None = None,
+        led: Iterable[Led] = (),
+    ) -> None:
+        """Answer what was struck: what has not been sent of the music before is taken back.
+
+        `sounding` is what a new timeline begins with. The answer begins `at`, or as soon as it is here, and
+        plays over the `form`, if there is one, to its end. `led` is what the human played in between.
+        """
+        now = self._now()
+        dropped = self._scheduler.cancel()
+        self._scheduler.cancel_and_trim(max(now + LEGATO_S, at or 0.0))
+        if self.phrase:
+            self.phrase.timeline.take_back(dropped)
+        timeline, fresh = self._continued(struck[0].at if last_note_on and struck else now)
+        if fresh:
+            struck = tuple({key.pitch: key for key in (*sounding, *struck)}.values())
+        if self.phrase is None:
+            self._log.info("phrase_started", chord=self.chord.symbol if self.chord else "")
+        began, notes = (self.phrase.began, self.phrase.notes) if self.phrase else (now, 0)
+        self.phrase = Phrase(timeline, began, now, Answer(now, last_note_on, at), notes, form)
+        if form and form.end is not None:
+            self.phrase.end, self.phrase.cut_at = form.end, Seconds(form.end - LAST_NOTE_S)
+        self._revise(self.phrase, keys=self._keys(timeline, struck, led), at=at)
+
+    def listen(self, struck: Sequence[Struck], sounding: Sequence[Struck] = ()) -> None:
+        """Read what was struck, and play nothing."""
+        if self.playing:
+            self.break_off()
+        timeline, fresh = self._continued(struck[0].at)
+        if fresh:
+            struck = tuple({key.pitch: key for key in (*sounding, *struck)}.values())
+        self._tell(timeline, playing=False, keys=self._keys(timeline, struck))
+        self._quiet_since = self._now()
+
+    def hear(self, struck: Sequence[Struck]) -> None:
+        """Read what was struck and play on."""
+        if (phrase := self.phrase) and not phrase.resting:
+            self._revise(phrase, keys=self._keys(phrase.timeline, struck))
+
+    def foresee(self, form: Form) -> None:
+        """The chords to come are these from now on; what is planned stays."""
+        if (phrase := self.phrase) and not phrase.resting:
+            phrase.form = form
+            if form.end is not None:
+                phrase.end, phrase.cut_at = form.end, Seconds(form.end - LAST_NOTE_S)
+            self._revise(phrase)
+
+    def turn(self) -> None:
+        """The knobs or the style have changed: heard from KNOB_S on."""
+        if (phrase := self.phrase) and not phrase.resting:
+            phrase.timeline.take_back(self._scheduler.cancel(after=self._now() + KNOB_S))
+            phrase.placed = None
+            self._revise(phrase, ahead_s=KNOB_S)
+
+    def finish(self, at: Seconds) -> None:
+        """The hands went up then: come to an end."""
+        phrase = self.phrase
+        if phrase and phrase.end is None:
+            ending_s = min(ENDING_S, beats_to_seconds(ENDING_BEATS, self._bpm(at)))
+            phrase.end = Seconds(at + ending_s - ENDING_MARGIN_S)
+            phrase.cut_at = Seconds(at + CUT_SHARE * ending_s)
+
+    def break_off(self) -> None:
+        """The human takes over: nothing more, and nothing that sounds on."""
+        if phrase := self.phrase:
+            phrase.timeline.take_back(self._scheduler.cancel_and_trim(self._now() + BREAK_S))
+            if not phrase.resting:
+                self._revise(phrase, playing=False)
+            self._over()
+
+    def silence(self) -> None:
+        """Nothing sounds from here on."""
+        dropped = self._scheduler.panic()
+        if (phrase := self.phrase) and not phrase.resting:
+            phrase.timeline.take_back(dropped)
+            self._revise(phrase, playing=False)
+        self._over()
+
+    def lose_engine(self) -> None:
+        """Nothing that the engine made may sound on."""
+        self._scheduler.panic()
+        self._timeline = None
+        self._over()
+
+    # What comes of it
+
+    def on_note(self, note: protocol.Note) -> None:
+        """The engine made a note."""
+        phrase = self.phrase
+        if phrase is None or phrase.resting or note.epoch != self._epoch:
+            return
+        now = self._now()
+        answer = phrase.unanswered
+        due = phrase.timeline.time(note.onset)
+        over = phrase.timeline.time(note.onset + min(note.duration, LONGEST_NOTE_TICKS))
+        if answer:
+            due = min(due, now) if answer.at is None else self._beaten(phrase, note.onset, answer.at)
+            self.pace.answered(now - answer.asked_at)
+            if phrase.cut_at is not None and phrase.form is None:
+                phrase.cut_at = Seconds(max(phrase.cut_at, now + LEGATO_S))  # one note is no phrase yet
+        elif now - due > LATE_S:
+            self._catch_up(phrase, now - due)
+            return
+        else:
+            due = self._placed(phrase, note.onset, due, now)
+        begins = max(due, now)
+        length = max(over - begins, SHORTEST_NOTE_S)
+        if phrase.end is not None:
+            length = min(length, phrase.end - begins)
+        if length <= 0:
+            return
+        note_id = next(self._ids)
+        if answer:
+            answer.note_id = note_id
+        asap = answer is not None and answer.at is None
+        velocity = self._velocity(note.velocity)
+        planned = PlannedNote(note_id, due, note.pitch, velocity, length, self._channel, asap)
+        self._plan(phrase, planned, note.number)
+
+    def on_sent(self, note_id: int, due: float, sent_at: float) -> None:
+        """The scheduler sent a note-on."""
+        phrase = self.phrase
+        if phrase is None:
+            return
+        phrase.notes += 1
+        phrase.timeline.sent(note_id)
+        if phrase.answer and phrase.answer.note_id == note_id:
+            if phrase.answer.last_note_on is not None:
+                waited_s = sent_at - phrase.answer.last_note_on
+                if phrase.answer.at is None:  # else it waited for its beat
+                    self.latency.add(waited_s)
+                self._log.info("chord_answered", chord_to_note_ms=round(1000 * waited_s, 1))
+            phrase.answer = None
+        elif sent_at - due > LATE_S:
+            self._log.warning("note_late", late_ms=round(1000 * (sent_at - due), 1))
+
+    def deadline(self) -> Seconds | None:
+        """When to poll next."""
+        if (phrase := self.phrase) is None:
+            return None
+        times = [phrase.end] if phrase.resting else [phrase.advance_at, phrase.cut_at, phrase.end]
+        return min((time for time in times if time is not None), default=None)
+
+    def poll(self) -> None:
+        """What has come with time alone."""
+        if (phrase := self.phrase) is None:
+            return
+        now = self._now()
+        if phrase.end is not None and now >= phrase.end:
+            if not phrase.resting:
+                self._rest(phrase, phrase.end)
+            self._over()
+        elif phrase.resting:
+            pass
+        elif phrase.end is not None and phrase.cut_at is not None and now >= phrase.cut_at:
+            if phrase.unanswered:  # every chord is answered, however short it was
+                phrase.cut_at = Seconds(now + ADVANCE_S)
+            else:
+                self._rest(phrase, phrase.end)
+        elif now >= phrase.advance_at:
+            self._advance(phrase, now)
+
+    # What the engine is asked
+
+    def _continued(self, origin: Seconds) -> tuple[Timeline, bool]:
+        """The timeline to go on with, and whether it is a new one, which begins at `origin`."""
+        now, timeline = self._now(), self._timeline
+        forgotten = self.phrase is None and now - self._quiet_since > FORGET_AFTER_S
+        if timeline is not None and not forgotten and now - timeline.origin <= LONGEST_TIMELINE_S:
+            return timeline, False
+        self._timeline = Timeline(origin)
+        self._engine.send(protocol.Begin(seed=self._seed.getrandbits(32)))
+        return self._timeline, True
+
+    def _keys(
+        self, timeline: Timeline, struck: Iterable[Struck], led: Iterable[Led] = ()
+    ) -> tuple[protocol.Key, ...]:
+        length = self.pace.chord_ticks
+        chord = [protocol.Key(timeline.tick(key.at), length, key.pitch, key.velocity) for key in struck]
+        line = [
+            protocol.Key(
+                timeline.tick(note.at),
+                min(max(to_ticks(note.until - note.at), 1), LONGEST_NOTE_TICKS),
+                note.pitch,
+                note.velocity,
+                solo=True,
+            )
+            for note in led
+            if note.at >= timeline.origin
+        ]
+        return tuple(sorted([*chord, *line]))[-128:]
+
+    def _revise(
+        self,
+        phrase: Phrase,
+        playing: bool = True,
+        keys: tuple[protocol.Key, ...] = (),
+        ahead_s: float = 0.0,
+        at: Seconds | None = None,
+    ) -> None:
+        """Has the engine go on after the last note that stays: `at` this time, or `ahead_s` from now, or as
+        soon as it can."""
+        now = self._now()
+        begin = at if at is not None else now + max(ahead_s, self.pace.lead_s)
+        self._tell(phrase.timeline, playing, keys, begin, phrase)
+        if playing:
+            self._advance(phrase, now)
+
+    def _tell(
+        self,
+        timeline: Timeline,
+        playing: bool,
+        keys: tuple[protocol.Key, ...],
+        begin: float = 0.0,
+        phrase: Phrase | None = None,
+    ) -> None:
+        now, form = self._now(), phrase.form if phrase else None
+        self._epoch += 1
+        self._engine.send(
+            protocol.Revise(
+                epoch=self._epoch,
+                now=timeline.tick(now),
+                keep=timeline.last,
+                floor=timeline.floor(max(begin, now)),
+                answer=playing and phrase is not None and phrase.unanswered is not None,
+                playing=playing,
+                keys=keys,
+                sampling=self._knobs.sampling(form.chord(begin) if form else self.chord),
+                mix=tuple(self._knobs.styling.mix.items()),
+                ahead=self._changes(timeline, form, now) if form else (),
+                end=timeline.tick(form.end) if form and form.end is not None else None,
+                beats=self._beats(timeline, self._tempo.grid(now)),
+            )
+        )
+
+    def _changes(self, timeline: Timeline, form: Form, now: Seconds) -> tuple[protocol.Change, ...]:
+        near = [change for change in form.changes if change.at + change.duration_s > now - FORESEEN_S]
+        return tuple(self._change(timeline, change) for change in near[:MOST_FORESEEN])
+
+    def _change(self, timeline: Timeline, change: Foreseen) -> protocol.Change:
+        at, length = timeline.tick(change.at), min(max(to_ticks(change.duration_s), 1), LONGEST_NOTE_TICKS)
+        weights, strong = self._knobs.weights(change.chord)
+        keys = tuple(protocol.Key(at, length, pitch, velocity) for pitch, velocity in change.keys)
+        return protocol.Change(at=at, keys=keys, weights=weights, strong=strong)
+
+    def _beats(self, timeline: Timeline, grid: Grid | None) -> protocol.Beats | None:
+        if grid is None:
+            return None
+        every = STRONG_BEATS * grid.beat_s
+        origin = grid.next(timeline.origin, STRONG_BEATS) - timeline.origin
+        return protocol.Beats(origin=100 * origin, length=100 * every)
+
+    def _advance(self, phrase: Phrase, now: Seconds) -> None:
+        phrase.advance_at = Seconds(now + ADVANCE_S)
+        head = phrase.timeline.tick(now)
+        self._engine.send(protocol.Advance(now=head, until=head + HORIZON_TICKS))
+
+    def _catch_up(self, phrase: Phrase, behind_s: float) -> None:
+        """The engine's notes come too late to be played: it goes on from where the play head will be."""
+        self._log.warning("engine_behind", behind_ms=round(1000 * behind_s, 1))
+        self.pace.fell_behind(behind_s)
+        self._revise(phrase)
+
+    # Where a note goes
+
+    def _placed(self, phrase: Phrase, onset: int, due: Seconds, now: Seconds) -> Seconds:
+        """When a note that the engine put at tick `onset`, our time `due`, is to sound."""
+        grid, feel = self._tempo.grid(now), self._knobs.feel
+        if grid is None or (feel.quantize == 0 and feel.swing == 50):
+            return Seconds(due + feel.layback_s)
+        before = phrase.placed
+        if before and onset - before.onset <= ONE_STROKE_TICKS:
+            position = before.position
+            placed = position if feel.quantize else feel.placed(grid.beat(due))
+        else:
+            after = max(before.position if before else -1e9, grid.beat(now - feel.layback_s))
+            position = feel.nearest(grid.beat(due), after)
+            placed = feel.placed(grid.beat(due), after)
+        phrase.placed = Placed(onset, position)
+        return Seconds(grid.time(placed) + feel.layback_s)
+
+    def _beaten(self, phrase: Phrase, onset: int, at: Seconds) -> Seconds:
+        """When an answer that was asked for on the beat `at` is to sound."""
+        if grid := self._tempo.grid(self._now()):
+            phrase.placed = Placed(onset, grid.beat(at))
+        return Seconds(at + self._knobs.feel.layback_s)
+
+    def _velocity(self, velocity: int) -> int:
+        """As hard as the chords are struck, half as much again or less."""
+        return min(max(round(velocity * math.sqrt(self.effort / USUAL_VELOCITY)), 1), 127)
+
+    # How a phrase ends
+
+    def _rest(self, phrase: Phrase, end: Seconds) -> None:
+        """Chooses the phrase's last note among those planned; the engine makes no more."""
+        planned = self._scheduler.cancel()
+        numbers = phrase.timeline.take_back(planned)
+        chord = phrase.form.chord(end - 0.01) if phrase.form else self.chord
+        for note in ending(planned, end, chord.tones if chord else ()):
+            self._plan(phrase, note, numbers[note.note_id])
+        self._scheduler.cancel_and_trim(end)
+        phrase.resting = True
+        self._revise(phrase, playing=False)
+
+    def _plan(self, phrase: Phrase, note: PlannedNote, number: int) -> None:
+        phrase.timeline.plan(note.note_id, number)
+        self._scheduler.play(
+            note.note_id, note.due, note.pitch, note.velocity, note.duration_s, note.channel, note.asap
+        )
+
+    def _over(self) -> None:
+        if phrase := self.phrase:
+            self.phrase = None
+            self._quiet_since = self._now()
+            seconds = round(self._quiet_since - phrase.began, 2)
+            self._log.info("phrase_ended", notes=phrase.notes, seconds=seconds)
+
+    def _bpm(self, at: Seconds) -> float:
+        grid = self._tempo.grid(at)
+        return grid.bpm if grid else self._tempo.bpm
+
+    def _now(self) -> Seconds:
+        return Seconds(self._clock.now())

@@ -1,0 +1,111 @@
+"""Trading: listen to some chords, or some bars of them, then answer over the same progression."""
+
+import itertools
+from statistics import median
+
+from jazzd.music import chords
+from jazzd.music.grid import BEATS_PER_BAR, Grid
+from jazzd.music.notes import Seconds
+from jazzd.player.capture import ChordCaptured
+from jazzd.player.form import Foreseen, Form
+
+ONE_GESTURE_S = 0.15
+"""What is struck this soon after a chord still belongs to it."""
+FEWEST_KEYS = 2
+"""A single key is no new chord."""
+PICK_UP_BEATS = 0.5
+"""A chord this early belongs to the bar to come."""
+EARLY_S = 0.2
+"""How long before its first note an answer is asked for: what is struck until then counts."""
+
+
+class Listening:
+    """What the human has played since the last answer, as a progression.
+
+    With `bars` the phrase is so many bars of the beat, from the bar of the first chord on; else it is
+    `count` chords, and the last is taken to last as long as the others commonly did.
+    """
+
+    def __init__(self, count: int = 4, bars: int = 0, choruses: int = 1) -> None:
+        self.count, self.bars, self.choruses = count, bars, choruses
+        self._heard: list[ChordCaptured] = []
+        self._released: Seconds | None = None
+
+    def reset(self) -> None:
+        """Nothing has been heard."""
+        self._heard.clear()
+        self._released = None
+
+    def heard(self, captured: ChordCaptured) -> None:
+        """A chord, or what was struck to one."""
+        last = self._heard[-1] if self._heard else None
+        began = captured.struck[0].at
+        if last and (began - last.struck[0].at < ONE_GESTURE_S or len(captured.struck) < FEWEST_KEYS):
+            joined = {key.pitch: key for key in (*last.struck, *captured.struck)}
+            self._heard[-1] = ChordCaptured(
+                tuple(joined.values()), last.pitches | captured.pitches, captured.at
+            )
+        elif len(captured.struck) >= FEWEST_KEYS:
+            if len(self._heard) == self.count and not self.bars:  # they go on: it begins anew
+                self._heard.clear()
+            self._heard.append(captured)
+        self._released = None
+
+    def released(self, at: Seconds) -> None:
+        """The hands are up."""
+        self._released = at
+
+    def begin(self, grid: Grid | None) -> Seconds | None:
+        """When the answer begins; None while that cannot be known."""
+        if self.bars and grid and self._heard:
+            return grid.time(self._first_beat(grid) + self.bars * BEATS_PER_BAR)
+        if len(self._heard) < self.count:
+            return None
+        length_s = self._length_s()
+        if length_s is None:
+            return None
+        first = self._heard[0].struck[0].at
+        if grid is None:
+            return Seconds(first + length_s)
+        return grid.time(round(grid.beat(first)) + max(1, round(length_s / grid.beat_s)))
+
+    def ask_at(self, grid: Grid | None) -> Seconds | None:
+        """When to ask for the answer."""
+        begin = self.begin(grid)
+        return None if begin is None else Seconds(begin - EARLY_S)
+
+    def form(self, begin: Seconds, grid: Grid | None) -> Form:
+        """The progression from `begin` on, for every chorus of the answer."""
+        first = self._heard[0].struck[0].at
+        if grid and (self.bars or begin > first):
+            start = grid.time(self._first_beat(grid)) if self.bars else grid.time(round(grid.beat(first)))
+        else:
+            start = first
+        length_s = begin - start
+        places = [max(Seconds(0.0), Seconds(heard.struck[0].at - start)) for heard in self._heard]
+        places[0] = Seconds(0.0)
+        once = [
+            Foreseen(
+                place,
+                after - place,
+                chords.name(heard.pitches),
+                tuple((key.pitch, key.velocity) for key in heard.struck),
+            )
+            for heard, (place, after) in zip(
+                self._heard, itertools.pairwise([*places, Seconds(length_s)]), strict=True
+            )
+        ]
+        return Form(tuple(once)).repeated(begin, length_s, self.choruses)
+
+    def _first_beat(self, grid: Grid) -> int:
+        """The beat at which the phrase's first bar begins."""
+        beat = grid.beat(self._heard[0].struck[0].at) + PICK_UP_BEATS
+        return int(beat // BEATS_PER_BAR) * BEATS_PER_BAR
+
+    def _length_s(self) -> float | None:
+        """Of the progression; None while a lone chord is held."""
+        struck = [heard.struck[0].at for heard in self._heard]
+        gaps = [later - earlier for earlier, later in itertools.pairwise(struck)]
+        if gaps:
+            return struck[-1] - struck[0] + median(gaps)
+        return None if self._released is None else self._released - struck[0]

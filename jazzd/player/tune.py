@@ -1,0 +1,102 @@
+"""A chart that is played: by song position where a clock runs, else from the first chord on."""
+
+import math
+
+from jazzd.music.grid import BEATS_PER_BAR, Grid
+from jazzd.music.notes import Seconds
+from jazzd.player.capture import ChordCaptured
+from jazzd.player.form import Chart
+from jazzd.player.manner import Manner
+from jazzd.player.soloist import Soloist
+from jazzd.player.tempo import Tempo
+
+BARS_TO_TRADE = 4
+"""The turn of each where the settings count chords: those of a chart are nobody's to count."""
+EARLY_S = 0.2
+"""How long before its first note the solo is asked for."""
+AHEAD_BEATS = 64
+"""How far the engine is told of the chords to come, and every bar anew: the tempo may change."""
+
+
+class Tune:
+    """The solo's turns over a chart. It belongs to the session, which says when to poll."""
+
+    def __init__(self, chart: Chart, soloist: Soloist, tempo: Tempo) -> None:
+        self._chart, self._soloist, self._tempo = chart, soloist, tempo
+        self._running = False
+        self._not_before = -math.inf
+        """Beat; a turn that the human took is not taken back."""
+        self._told_at = Seconds(0.0)
+
+    def start(self) -> None:
+        """The clock was started, or goes on."""
+        self._running, self._not_before = True, -math.inf
+
+    def stop(self) -> None:
+        """Nothing is played until the next start, or the next chord."""
+        self._running = False
+
+    def struck(self, event: ChordCaptured) -> None:
+        """The human struck a chord: without a clock the first one begins the tune."""
+        if self._running:
+            self._soloist.hear(event.struck)
+        self._running = True
+
+    def leave(self, manner: Manner, now: Seconds) -> None:
+        """The human plays: this turn is theirs."""
+        if grid := self._tempo.grid(now):
+            self._not_before = self._turn(manner, grid, grid.beat(now))[1]
+
+    def deadline(self, manner: Manner, now: Seconds) -> Seconds | None:
+        """When to poll next."""
+        grid = self._tempo.grid(now)
+        if not self._running or grid is None:
+            return None
+        if self._soloist.phrase:
+            return self._told_at if self._soloist.playing else None
+        begin, _ = self._turn(manner, grid, max(grid.beat(now), self._not_before))
+        return Seconds(max(grid.time(begin) - EARLY_S, now))
+
+    def poll(self, manner: Manner, now: Seconds) -> None:
+        grid = self._tempo.grid(now)
+        if not self._running or grid is None:
+            return
+        beat = max(grid.beat(now), self._not_before)
+        begin, end = self._turn(manner, grid, beat)
+        if self._soloist.phrase is None:
+            if beat >= self._last_beat(manner):
+                self._running = False
+            elif now >= grid.time(begin) - EARLY_S:
+                self._enter(grid, begin, end, now)
+        elif self._soloist.playing and now >= self._told_at:
+            self._tell(grid, end, now)
+
+    def _enter(self, grid: Grid, begin: float, end: float, now: Seconds) -> None:
+        at = grid.time(begin)
+        if at < now:
+            at = grid.next(now + self._soloist.pace.lead_s)
+        self._told_at = grid.next(now + grid.beat_s, BEATS_PER_BAR)
+        upto = min(end, grid.beat(at) + AHEAD_BEATS)
+        self._soloist.ask((), at=at, form=self._chart.form(grid, grid.beat(at), upto, over=upto == end))
+
+    def _tell(self, grid: Grid, end: float, now: Seconds) -> None:
+        self._told_at = grid.next(now + grid.beat_s, BEATS_PER_BAR)
+        beat = grid.beat(now)
+        upto = min(end, beat + AHEAD_BEATS)
+        self._soloist.foresee(self._chart.form(grid, beat, upto, over=upto == end))
+
+    def _turn(self, manner: Manner, grid: Grid, beat: float) -> tuple[float, float]:
+        """The solo's turn at this beat, or the next one: its first beat and the one after its last."""
+        first = BEATS_PER_BAR * manner.count_in
+        if manner.mode == "follow":
+            return max(first, beat), self._last_beat(manner)
+        length = BEATS_PER_BAR * (manner.bars or BARS_TO_TRADE)
+        number = max(0, math.floor((beat - first) / length))
+        ours = number if number % 2 else number + 1  # the human's turn is the first
+        return first + ours * length, first + (ours + 1) * length
+
+    def _last_beat(self, manner: Manner) -> float:
+        """Where the tune is over: with a clock, when that stops."""
+        if self._tempo.clock.started_at is not None:
+            return math.inf
+        return BEATS_PER_BAR * manner.count_in + manner.choruses * self._chart.beats
