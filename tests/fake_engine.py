@@ -36,13 +36,16 @@ class FakeEngine:
                 self._keys = [key.pitch for key in revision.keys] or self._keys
                 self._number, self._onset = revision.keep + 1, revision.floor
             case Advance(until=until):
-                while self._revision.playing and self._onset <= until:
+                end = self._revision.end
+                while self._revision.playing and self._onset <= until and (end is None or self._onset < end):
                     yield self._note()
             case Ping(n=n):
                 yield protocol.Pong(n=n)
 
     def _note(self) -> Note:
-        pitch = self._keys[self._number % len(self._keys)] if self._keys else 60
+        reached = [change for change in self._revision.ahead if change.at <= self._onset]
+        keys = [key.pitch for key in reached[-1].keys] if reached else self._keys
+        pitch = keys[self._number % len(keys)] if keys else 60
         while pitch < self._revision.sampling.low:
             pitch += 12
         note = Note(

@@ -2,7 +2,7 @@ import mido
 import pytest
 
 from jazzd.errors import JazzdError
-from jazzd.player.controls import Controls, Picked, Programmed, Silenced, Turned
+from jazzd.player.controls import Controls, Moded, Picked, Programmed, Silenced, Turned
 
 
 @pytest.fixture
@@ -28,7 +28,8 @@ def control(number: int, value: int) -> mido.Message:
         (control(24, 127), Turned("blend", 1.0)),
         (control(22, 0), Turned("density", -1.0)),
         (control(20, 77), Picked(77)),
-        (control(25, 64), None),
+        (control(25, 64), Moded("trade")),
+        (control(25, 63), Moded("follow")),
         (control(64, 127), None),
         (mido.Message("note_on", note=21, velocity=21), None),
         (mido.Message("program_change", program=21), Programmed(21)),

@@ -204,8 +204,11 @@ class Soloist:
         due = phrase.timeline.time(note.onset)
         over = phrase.timeline.time(note.onset + min(note.duration, LONGEST_NOTE_TICKS))
         if answer:
-            due = min(due, now) if answer.at is None else self._beaten(phrase, note.onset, answer.at)
-            self.pace.answered(now - answer.asked_at)
+            if answer.at is None:
+                due = min(due, now)
+                self.pace.answered(now - answer.asked_at)
+            else:
+                due = self._beaten(phrase, note.onset, answer.at)
             if phrase.cut_at is not None and phrase.form is None:
                 phrase.cut_at = Seconds(max(phrase.cut_at, now + LEGATO_S))  # one note is no phrase yet
         elif now - due > LATE_S:

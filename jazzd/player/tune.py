@@ -72,9 +72,8 @@ class Tune:
             self._tell(grid, end, now)
 
     def _enter(self, grid: Grid, begin: float, end: float, now: Seconds) -> None:
-        at = grid.time(begin)
-        if at < now:
-            at = grid.next(now + self._soloist.pace.lead_s)
+        soonest = now + self._soloist.pace.lead_s
+        at = grid.time(begin) if grid.time(begin) >= soonest else grid.next(soonest)
         self._told_at = grid.next(now + grid.beat_s, BEATS_PER_BAR)
         upto = min(end, grid.beat(at) + AHEAD_BEATS)
         self._soloist.ask((), at=at, form=self._chart.form(grid, grid.beat(at), upto, over=upto == end))

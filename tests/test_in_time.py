@@ -1,0 +1,117 @@
+"""Follow mode in time: quantized, swung, entering on the beat, with a clock that may stop."""
+
+import mido
+import pytest
+from room import Room
+
+from jazzd.music.grid import Feel
+from jazzd.player.manner import Manner
+
+DM7, G7 = (50, 53, 57, 60), (55, 59, 62, 65)
+BEAT_S = 0.5
+
+
+def off_grid(times: list[float], began: float, positions: tuple[float, ...]) -> list[float]:
+    """Milliseconds from each time to the nearest of the positions of a beat."""
+    beats = [(at - began) / BEAT_S for at in times]
+    return [1000 * BEAT_S * min(abs(beat % 1 - p) for p in (*positions, 1.0)) for beat in beats]
+
+
+@pytest.mark.parametrize("swing", [50, 62])
+def test_all_but_the_first_note_are_on_the_grid(swing: float) -> None:
+    room = Room(feel=Feel(100, swing))
+    began = room.time
+    room.tick(6.3)
+    room.strike(*DM7)
+    room.tick(12)
+    times = [at for at, _ in room.struck]
+    assert len(times) > 20
+    positions = (0, 1 / 4, 1 / 3, swing / 100, 2 / 3, 3 / 4)
+    assert max(off_grid(times[1:], began, positions)) < 1
+    assert room.scheduler.figures().late == 0
+    assert len(set(times)) == len(times), "no two notes share a place"
+
+
+def test_layback_is_behind_the_beat() -> None:
+    room = Room(feel=Feel(100, 50, 30))
+    began = room.time
+    room.tick(4)
+    room.strike(*DM7)
+    room.tick(8)
+    times = [at - 0.03 for at, _ in room.struck]
+    assert max(off_grid(times[1:], began, (0, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 3 / 4))) < 1
+
+
+@pytest.mark.parametrize(("start", "beats"), [("beat", 1), ("bar", 4)])
+def test_an_answer_waits_for_its_beat(start: str, beats: int) -> None:
+    room = Room(manner=Manner(start=start))  # type: ignore[arg-type]
+    began = room.time
+    room.tick(5.3)
+    room.strike(*DM7)
+    room.tick(4)
+    first = (room.struck[0][0] - began) / BEAT_S
+    assert first == pytest.approx(6 if beats == 1 else 8, abs=0.01)
+    assert room.session.latency.summary()["n"] == 0, "waiting for a beat is no latency"
+
+
+def test_a_change_within_a_phrase_waits_for_a_beat_only() -> None:
+    room = Room(manner=Manner(start="bar"))
+    began = room.time
+    room.tick(4.1)
+    room.strike(*DM7)
+    room.tick(5.3)
+    changed = room.time
+    room.lift(*DM7)
+    room.strike(*G7)
+    room.tick(4)
+    after = [at for at, pitch in room.struck if at > changed + 0.03]
+    assert (after[0] - began) / BEAT_S == pytest.approx(10, abs=0.01)
+
+
+def test_a_count_in_is_waited_for() -> None:
+    room = Room(manner=Manner(count_in=2))
+    room.tick(2)
+    room.play(mido.Message("start"))
+    began = room.time
+    room.tick(1)
+    room.strike(*DM7)
+    room.tick(10)
+    assert (room.struck[0][0] - began) / BEAT_S == pytest.approx(8, abs=0.01)
+
+
+def test_a_clock_that_stops_without_a_word_ends_the_phrase_and_the_next_chord_plays() -> None:
+    room = Room()
+    room.tick(4)
+    room.strike(*DM7)
+    room.tick(4)
+    stopped = room.time
+    room.wait(3)
+    assert not room.sounding
+    assert room.heard[-1][0] < stopped + 1.5
+    assert room.session.deadline() is None
+    room.lift(*DM7)
+    room.strike(*G7)
+    room.wait(1)
+    assert room.sounding or room.struck[-1][0] > stopped + 3
+
+
+def test_notes_go_up_with_the_force_of_the_chords() -> None:
+    loudness = []
+    for velocity in (30, 110):
+        room = Room()
+        room.play(*(mido.Message("note_on", note=pitch, velocity=velocity) for pitch in DM7))
+        room.wait(1)
+        loudness.append(next(m.velocity for _, m in room.heard if m.type == "note_on"))
+    assert loudness[0] < 80 < loudness[1]
+
+
+def test_strong_beats_are_told_and_stricter() -> None:
+    room = Room()
+    room.tick(4)
+    room.strike(*DM7)
+    room.tick(1)
+    revise = room.revisions[-1]
+    assert revise.beats
+    assert revise.beats.length == pytest.approx(100, abs=1)
+    assert revise.sampling.strong
+    assert sum(revise.sampling.strong) < sum(revise.sampling.weights)

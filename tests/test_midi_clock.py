@@ -1,0 +1,97 @@
+"""The beats behind a MIDI clock that jitters, ramps, jumps and stops."""
+
+import random
+from collections.abc import Callable
+
+import mido
+import pytest
+
+from jazzd.music.notes import Seconds
+from jazzd.player.midi_clock import MidiClock
+
+CLOCK = mido.Message("clock")
+
+
+def errors_ms(bpm: Callable[[float], float], jitter_s: float, seconds: float = 30) -> list[float]:
+    """How far the clock's own beat was from the true one at every tick after the fourth beat, sorted."""
+    dice, clock, at, number, errors = random.Random(7), MidiClock(), 0.0, 0, []
+    while at < seconds:
+        heard = Seconds(at + dice.uniform(-jitter_s, jitter_s))
+        clock.feed(CLOCK, heard)
+        grid = clock.grid(heard)
+        if number > 96:
+            assert grid is not None
+            errors.append(1000 * abs(grid.time(number / 24) - at))
+        at += 60 / bpm(at) / 24
+        number += 1
+    return sorted(errors)
+
+
+@pytest.mark.parametrize("bpm", [60, 120, 300])
+def test_five_milliseconds_of_jitter_are_averaged_away(bpm: float) -> None:
+    errors = errors_ms(lambda at: bpm, 0.005)
+    assert errors[len(errors) // 2] < 1
+    assert errors[-1] < 3
+
+
+@pytest.mark.parametrize("ramp", [lambda at: 60 + 8 * at, lambda at: 300 - 8 * at])
+@pytest.mark.parametrize("jitter_s", [0, 0.005])
+def test_a_ramp_is_followed(ramp: Callable[[float], float], jitter_s: float) -> None:
+    errors = errors_ms(ramp, jitter_s)
+    assert errors[round(0.95 * len(errors))] < 8
+    assert errors[-1] < 15
+
+
+def test_a_jump_is_caught_up_with_in_a_beat() -> None:
+    errors = errors_ms(lambda at: 100 if at < 10 else 160, 0.001)
+    assert errors[round(0.98 * len(errors))] < 2
+
+
+def ticked(clock: MidiClock, count: int, at: float = 0.0, period: float = 60 / 120 / 24) -> float:
+    for _ in range(count):
+        clock.feed(CLOCK, Seconds(at))
+        at += period
+    return at
+
+
+def test_start_is_the_first_beat_and_song_position_is_obeyed() -> None:
+    clock = MidiClock()
+    at = ticked(clock, 30)
+    clock.feed(mido.Message("start"), Seconds(at))
+    began = at
+    at = ticked(clock, 25, at)
+    grid = clock.grid(Seconds(at))
+    assert grid
+    assert grid.time(0) == pytest.approx(began, abs=1e-4)
+    assert clock.started_at == began
+    clock.feed(mido.Message("stop"), Seconds(at))
+    assert clock.started_at is None
+    clock.feed(mido.Message("songpos", pos=64), Seconds(at))
+    clock.feed(mido.Message("continue"), Seconds(at))
+    went_on = at
+    at = ticked(clock, 12, at)
+    grid = clock.grid(Seconds(at))
+    assert grid
+    assert grid.beat(went_on) == pytest.approx(16, abs=1e-3)
+
+
+def test_a_clock_that_stops_is_no_clock() -> None:
+    clock = MidiClock()
+    at = ticked(clock, 48)
+    assert clock.grid(Seconds(at))
+    assert clock.grid(Seconds(at + 0.3)) is None
+    assert clock.lost_at < at + 0.3
+    at = ticked(clock, 5, at + 2)
+    assert clock.grid(Seconds(at)) is None, "too few to tell"
+    at = ticked(clock, 5, at)
+    assert clock.grid(Seconds(at))
+
+
+def test_a_flood_of_ticks_is_no_tempo() -> None:
+    clock = MidiClock()
+    at = ticked(clock, 500, period=1e-5)
+    assert clock.grid(Seconds(at)) is None
+
+
+def test_other_messages_are_not_the_clocks() -> None:
+    assert not MidiClock().feed(mido.Message("note_on", note=60), Seconds(0))

@@ -1,0 +1,90 @@
+"""Who tells the beat, and what the chords say of it."""
+
+import random
+
+import mido
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jazzd.music.grid import Grid
+from jazzd.music.notes import Seconds
+from jazzd.player.tempo import Tempo, estimate
+
+NOW = Seconds(100.0)
+
+
+def struck(bpm: float, beats: list[float], off_s: float = 0.0) -> list[Seconds]:
+    dice = random.Random(3)
+    return [Seconds(50 + 60 / bpm * beat + dice.uniform(-off_s, off_s)) for beat in beats]
+
+
+@pytest.mark.parametrize("bpm", [70, 96, 120, 150, 180])
+@pytest.mark.parametrize("beats", [[0, 4, 8, 12], [0, 2, 4, 6, 8], [0, 4, 6, 8, 12, 14, 16], [0, 1, 2, 3, 4]])
+def test_chords_in_time_tell_a_tempo_that_fits_them(bpm: float, beats: list[float]) -> None:
+    found = estimate(struck(bpm, beats, 0.015), bpm=bpm)
+    assert found
+    ratio = found.bpm / bpm
+    assert min(abs(ratio - each) for each in (0.5, 1, 2)) < 0.03
+    for at in struck(bpm, beats):
+        assert abs(found.beat(at) - round(found.beat(at))) < 0.12
+
+
+def test_what_to_expect_decides_between_two_ways_to_count() -> None:
+    bars = struck(120, [0, 4, 8, 12])
+    assert estimate(bars, 120).bpm == pytest.approx(120)  # type: ignore[union-attr]
+    assert estimate(bars, 60).bpm == pytest.approx(60)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("times", [[], [1.0], [1.0, 2.0], [1.0, 1.0, 1.0], [0, 0.31, 2.17, 2.4, 5.0, 5.9]])
+def test_chords_that_keep_no_time_tell_none(times: list[float]) -> None:
+    assert estimate([Seconds(at) for at in times], 120) is None
+
+
+@given(st.lists(st.floats(0, 1e4), max_size=9), st.floats(30, 300))
+def test_any_times_are_survived(times: list[float], bpm: float) -> None:
+    found = estimate(sorted(map(Seconds, times)), bpm)
+    assert found is None or 30 <= found.bpm <= 300
+
+
+def test_the_best_source_wins_and_the_others_step_in() -> None:
+    tempo = Tempo("auto", 100)
+    assert tempo.now(NOW) == ("bpm", None)
+    tempo.struck(Seconds(90.0))
+    assert tempo.now(NOW) == ("bpm", Grid(Seconds(90.0), 0.6))
+    for at in (92.0, 94.0, 96.0):
+        tempo.struck(Seconds(at))
+    assert tempo.now(NOW)[0] == "chords"
+    tempo.tapped(Seconds(98.0))
+    tempo.tapped(Seconds(98.4))
+    source, grid = tempo.now(NOW)
+    assert source == "taps"
+    assert grid
+    assert grid.bpm == pytest.approx(150)
+    for tick in range(48):
+        tempo.feed(mido.Message("clock"), Seconds(99 + tick / 48))
+    assert tempo.now(NOW)[0] == "clock"
+    assert tempo.now(Seconds(101.0))[0] == "taps"
+
+
+@pytest.mark.parametrize(("source", "told"), [("chords", "chords"), ("bpm", "bpm"), ("clock", "bpm")])
+def test_a_source_that_was_chosen_is_the_only_one(source: str, told: str) -> None:
+    tempo = Tempo(source)  # type: ignore[arg-type]
+    for beat in range(4):
+        tempo.struck(Seconds(90 + 2.0 * beat))
+    assert tempo.now(NOW)[0] == told
+
+
+def test_link_tells_while_it_has_peers() -> None:
+    linked = [Grid(Seconds(0.0), 0.4), None]
+    tempo = Tempo("auto", link=lambda: linked[0])
+    assert tempo.now(NOW)[0] == "link"
+    linked.reverse()
+    assert tempo.now(NOW)[0] == "bpm"
+
+
+def test_taps_after_a_pause_begin_a_new_tempo() -> None:
+    tempo = Tempo()
+    for at in (0.0, 0.5, 1.0, 10.0, 10.3, 10.6):
+        tempo.tapped(Seconds(at))
+    assert tempo.grid(NOW).bpm == pytest.approx(200)  # type: ignore[union-attr]

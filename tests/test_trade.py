@@ -1,0 +1,151 @@
+"""Trading: listen, answer over the same progression, stop with the form, give way."""
+
+import mido
+import pytest
+from room import Room
+
+from jazzd.player.manner import Manner
+
+CHORDS = ((50, 53, 57, 60), (55, 59, 62, 65), (48, 52, 55, 59), (45, 52, 55, 60))
+TRADE = Manner(mode="trade")
+
+
+def play(room: Room, seconds: float = 1.0, chords: tuple[tuple[int, ...], ...] = CHORDS) -> None:
+    for chord in chords:
+        room.strike(*chord)
+        room.wait(0.9 * seconds)
+        room.lift(*chord)
+        room.wait(0.1 * seconds)
+
+
+@pytest.mark.parametrize("choruses", [1, 2])
+def test_the_answer_has_the_length_of_what_was_heard(choruses: int) -> None:
+    room = Room(manner=Manner(mode="trade", choruses=choruses))
+    began = room.time
+    play(room)
+    assert not [at for at, _ in room.struck if at < began + 3.99], "it listens"
+    room.wait(10)
+    times = [at - began for at, _ in room.struck]
+    assert times[0] == pytest.approx(4.0, abs=0.02)
+    ends = [at - began for at, message in room.heard if message.type == "note_off"]
+    assert 4 + 4 * choruses - 0.5 < ends[-1] <= 4 + 4 * choruses
+    assert not room.sounding
+    assert room.scheduler.figures().late == 0
+
+
+def test_every_chord_comes_back_at_its_time_in_the_form() -> None:
+    room = Room(manner=TRADE)
+    began = room.time
+    for chord, seconds in zip(CHORDS, (1.0, 0.5, 0.5, 1.0), strict=True):
+        play(room, seconds, (chord,))
+    room.wait(5)
+    revise = room.revisions[-2] if not room.revisions[-1].ahead else room.revisions[-1]
+    asked = next(message for message in room.revisions if message.ahead)
+    assert revise is not None
+    first = asked.ahead[0].at
+    assert [change.at - first for change in asked.ahead] == [0, 100, 150, 200]
+    assert [{key.pitch for key in change.keys} for change in asked.ahead] == [set(c) for c in CHORDS]
+    assert asked.end is not None
+    assert asked.end - first == pytest.approx(250, abs=1)  # the last lasts as long as the others did
+    for (begin, end), chord in zip(((3, 3.9), (4, 4.4)), CHORDS, strict=False):
+        heard = {p % 12 for at, p in room.struck if began + begin - 0.5 < at < began + end - 0.5}
+        assert heard <= {pitch % 12 for pitch in chord}
+
+
+def test_the_human_interrupts_at_once_and_is_listened_to_again() -> None:
+    room = Room(manner=TRADE)
+    play(room)
+    room.wait(1.5)
+    assert room.sounding or room.struck
+    cut = room.time
+    play(room)
+    assert not [at for at, _ in room.struck if cut + 0.001 < at < cut + 3.99]
+    offs = [at for at, message in room.heard if message.type == "note_off" and at > cut]
+    assert not offs or offs[0] <= cut + 0.03
+    room.wait(6)
+    again = [at for at, _ in room.struck if at > cut + 3.9]
+    assert again[0] == pytest.approx(cut + 4.0, abs=0.05)
+
+
+def test_who_goes_on_is_not_interrupted() -> None:
+    room = Room(manner=TRADE)
+    for _ in range(3):
+        play(room, 1.0, CHORDS[:3])
+    assert len(room.struck) <= 2, "at most a note where the fourth chord would have been over"
+
+
+def test_a_rolled_chord_and_a_single_key_are_no_chords_more() -> None:
+    room = Room(manner=TRADE)
+    began = room.time
+    for chord in CHORDS:
+        room.strike(*chord[:2])
+        room.wait(0.05)
+        room.strike(*chord[2:])
+        room.wait(0.4)
+        room.strike(76)
+        room.wait(0.45)
+        room.lift(76, *chord)
+        room.wait(0.1)
+    room.wait(5)
+    assert room.struck[0][0] == pytest.approx(began + 4.0, abs=0.05)
+
+
+def test_one_chord_is_answered_when_it_is_over() -> None:
+    room = Room(manner=Manner(mode="trade", chords=1))
+    room.strike(*CHORDS[0])
+    room.wait(1.5)
+    assert not room.struck
+    room.lift(*CHORDS[0])
+    up = room.time
+    room.wait(4)
+    assert room.struck[0][0] < up + 0.2
+    assert room.heard[-1][0] < up + 1.7
+
+
+def test_fours_with_a_clock() -> None:
+    room = Room(manner=Manner(mode="trade", bars=4))
+    room.tick(3)
+    room.play(mido.Message("start"))
+    began = room.time
+    room.tick(0.1)
+    for chord in CHORDS:
+        room.strike(*chord)
+        room.tick(3.8)
+        room.lift(*chord)
+        room.tick(0.2)
+    room.tick(20)
+    beats = [(at - began) / 0.5 for at, _ in room.struck]
+    assert beats[0] == pytest.approx(16, abs=0.05)
+    assert max(beats) < 32
+    ends = [(at - began) / 0.5 for at, message in room.heard if message.type == "note_off"]
+    assert max(ends) <= 32.01
+
+
+def test_a_switch_changes_the_mode_and_ends_what_plays() -> None:
+    room = Room()
+    room.strike(*CHORDS[0])
+    room.wait(1)
+    room.turn(25, 127)
+    assert room.session.manner.mode == "trade"
+    room.wait(2)
+    assert not room.sounding
+    room.turn(25, 0)
+    room.lift(*CHORDS[0])
+    room.strike(*CHORDS[1])
+    count = len(room.struck)
+    room.wait(1)
+    assert len(room.struck) > count
+
+
+def test_a_lost_engine_loses_the_answer_and_nothing_else() -> None:
+    room = Room(manner=TRADE)
+    play(room)
+    room.wait(1)
+    room.kill_engine()
+    assert not room.sounding
+    room.start_engine()
+    room.wait(2)
+    cut = room.time
+    play(room)
+    room.wait(2)
+    assert [at for at, _ in room.struck if at > cut + 3.9]
