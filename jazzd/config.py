@@ -124,6 +124,7 @@ class Midi(Section):
     input: PortName = "loopMIDI Port 1"
     output: PortName = "loopMIDI Port 2"
     tcp_listen: HostPort = ""
+    lead_ms: float = Field(default=1.5, ge=0.0, le=100.0)
 
     @model_validator(mode="after")
     def _tcp_needs_an_address(self) -> "Midi":

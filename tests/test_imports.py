@@ -61,6 +61,8 @@ WITHOUT_JAX = [
     "styles.registry",
     "styles.watch",
     "bench.latency",
+    "bench.jitter",
+    "bench.daw",
 ]
 
 

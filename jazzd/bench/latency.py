@@ -1,18 +1,24 @@
 """Chord-to-note, measured from outside: real chords into the real daemon, through JACK where there is one."""
 
 import contextlib
+import json
 import os
 import random
 import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import mido
+from rich.console import Console
+from rich.progress import track
 
 from jazzd.bench import machine
-from jazzd.errors import MidiError
+from jazzd.errors import ConfigError, MidiError
+from jazzd.music import chart
 from jazzd.music.chords import Chord
 from jazzd.music.voicing import voice
 from jazzd.player import ports
@@ -28,13 +34,50 @@ PAUSE_S = 2.0
 """After every 25 chords the hands are lifted, so that the first chord after silence is measured too."""
 
 
-def measure(chords: int = CHORDS, options: Sequence[str] = ()) -> dict[str, Any]:
-    """Plays that many chords into a daemon run with `options`; the figures by the keys of the bench."""
+@dataclass(frozen=True)
+class Comping:
+    """A chord to play: its keys, and how long it lasts in seconds."""
+
+    pitches: tuple[int, ...]
+    seconds: float
+
+
+def at_random(chords: int) -> list[Comping]:
+    """So many chords that follow no tune."""
+    hand, comped = random.Random(300), []
+    for _ in range(chords):
+        root = hand.randrange(12)
+        pitches = voice(Chord(root, hand.choice(QUALITIES), root), hand)
+        comped.append(Comping(tuple(pitches), hand.uniform(0.4, 0.7)))
+    return comped
+
+
+def of_charts(folder: Path, chords: int) -> list[Comping]:
+    """The first so many chords of the charts (`.json`) in the folder, each tune once, at its own tempo.
+
+    Raises ConfigError for a folder without charts.
+    """
+    hand, comped = random.Random(300), []
+    for file in sorted(folder.glob("*.json")):
+        try:
+            progression = chart.read(str(file))
+            bpm = float(json.loads(file.read_text()).get("tempo_bpm") or 120)
+        except ConfigError:  # not in 4/4
+            continue
+        bar_s = 4 * 60 / bpm
+        comped += [Comping(tuple(voice(c, hand)), bars * bar_s) for c, bars in progression if c]
+    if not comped:
+        raise ConfigError(f"{folder}: there is no chart (.json) in it")
+    return comped[:chords]
+
+
+def measure(comped: Sequence[Comping], options: Sequence[str] = ()) -> dict[str, Any]:
+    """Plays the chords into a daemon run with `options`; the figures by the keys of the bench."""
     with transport() as (kind, variables), daemon(options, variables) as playing:
         status = playing.wait_until_ready()
         with line_to(kind, status) as line:
             time.sleep(OPENING_S)
-            struck = _play(line, chords)
+            struck = _play(line, comped)
             time.sleep(PAUSE_S)
         notes, engine = playing.status()["notes"], status["engine"]
         playing.stop()
@@ -53,21 +96,20 @@ def measure(chords: int = CHORDS, options: Sequence[str] = ()) -> dict[str, Any]
     }
 
 
-def _play(line: Line, chords: int) -> list[Struck]:
-    clock, hand, struck = MonotonicClock(), random.Random(300), []
-    for number in range(1, chords + 1):
-        root = hand.randrange(12)
-        pitches = voice(Chord(root, hand.choice(QUALITIES), root), hand)
+def _play(line: Line, comped: Sequence[Comping]) -> list[Struck]:
+    clock, hand, struck = MonotonicClock(), random.Random(301), []
+    for number, chord in enumerate(track(comped, "chords", console=Console(stderr=True)), 1):
         first = clock.now()
-        for pitch in pitches:
+        for pitch in chord.pitches:
             line.send(mido.Message("note_on", note=pitch, velocity=hand.randint(50, 90)))
             last = clock.now()
             time.sleep(hand.uniform(0, 0.004))
         struck.append(Struck(first, last))
-        time.sleep(hand.uniform(0.4, 0.7))
-        for pitch in pitches:
+        time.sleep(max(0.0, 0.92 * chord.seconds - (clock.now() - first)))
+        for pitch in chord.pitches:
             line.send(mido.Message("note_off", note=pitch))
-        time.sleep(PAUSE_S if number % 25 == 0 else hand.uniform(0.02, 0.1))
+        rest = max(0.02, chord.seconds - (clock.now() - first))
+        time.sleep(PAUSE_S if number % 25 == 0 else rest)
     return struck
 
 

@@ -20,6 +20,7 @@ from jazzd.cli.options import (
     StylesOption,
     daemon_options,
     show,
+    within,
 )
 from jazzd.config import shares
 from jazzd.errors import ConfigError, JazzdError
@@ -222,12 +223,36 @@ def bench_latency(
     dtype: DtypeOption = None,
     numerics: NumericsOption = None,
     styles: StylesOption = Path("styles"),
+    chords: Annotated[int, typer.Option(min=1, max=10_000, help="How many.")] = 300,
+    charts: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Tunes (.json) to play; if not given, chords at random."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Time the answer to 300 chords through real MIDI ports (about four minutes)."""
+    """Time the answer to chords through real MIDI ports (300 take about four minutes)."""
     from jazzd.bench import latency
 
-    show(latency.measure(options=daemon_options(base, dtype, numerics, styles)), as_json)
+    comped = latency.of_charts(charts, chords) if charts else latency.at_random(chords)
+    show(latency.measure(comped, daemon_options(base, dtype, numerics, styles)), as_json)
+
+
+@bench_app.command("jitter")
+def bench_jitter(
+    base: BaseOption = "builtin",
+    dtype: DtypeOption = None,
+    numerics: NumericsOption = None,
+    styles: StylesOption = Path("styles"),
+    seconds: Annotated[float, typer.Option(callback=within(10, 3600), help="How long.")] = 60.0,
+    clock_jitter: Annotated[
+        float, typer.Option(callback=within(0, 20), help="How badly the clock ticks, +- milliseconds.")
+    ] = 0.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Time the notes against a DAW's clock, quantized, through JACK (a minute)."""
+    from jazzd.bench import jitter
+
+    show(jitter.measure(seconds, clock_jitter, daemon_options(base, dtype, numerics, styles)), as_json)
 
 
 @bench_app.command("styles")

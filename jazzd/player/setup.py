@@ -23,8 +23,9 @@ KNOBS = {
 }
 """Where the settings say how a knob stands at the start."""
 AT_ONCE = ("solo", "tempo", "feel", "control", "input", "scene")
-"""Sections whose changes need no new start."""
+"""Sections whose changes need no new start, but for LATER; BESIDES are keys of other sections."""
 LATER = {("solo", "channel"), ("solo", "program")}
+BESIDES = {("midi", "lead_ms")}
 
 
 def session(
@@ -44,7 +45,7 @@ def session(
         Sampling(temperature=solo.temperature, top_p=solo.top_p, low=solo.low, high=solo.high),
         solo.channel - 1,
         styling=Styling(settings.styles.default),
-        tempo=Tempo(tempo.source, tempo.bpm, link),
+        tempo=Tempo(tempo.source, tempo.bpm, link, settings.midi.lead_ms / 1000),
         feel=Feel(settings.feel.quantize, settings.feel.swing, settings.feel.layback_ms),
         manner=manner(settings),
         hands=Hands(hands.split, hands.chord_channel),
@@ -75,7 +76,7 @@ def change(made: Session, before: Settings, after: Settings) -> tuple[list[str],
     hold at once, and those that need a new start. Raises ConfigError, with nothing changed.
     """
     changed = _changed(before, after)
-    now = [key for key in changed if key[0] in AT_ONCE and key not in LATER]
+    now = [key for key in changed if (key[0] in AT_ONCE and key not in LATER) or key in BESIDES]
     tune = _chart(after) if ("solo", "chart") in now else None  # before anything is changed
     for knob, key in KNOBS.items():
         if key in now:
@@ -83,6 +84,7 @@ def change(made: Session, before: Settings, after: Settings) -> tuple[list[str],
     old, new = vars(manner(before)), vars(manner(after))
     made.set_manner(**{key: value for key, value in new.items() if old[key] != value})
     made.tempo.source, made.tempo.bpm = after.tempo.source, after.tempo.bpm
+    made.tempo.lead_s = after.midi.lead_ms / 1000
     made.hands.split, made.hands.chord_channel = after.input.split, after.input.chord_channel
     made.controls.tap_key = after.tempo.tap_key
     if any(section == "control" for section, _ in now):

@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 from jazzd.config import Settings
+from jazzd.player.latency import summary
 from jazzd.player.ports import Ports
 from jazzd.player.scheduler import Scheduler
 from jazzd.player.session import Session
@@ -57,5 +58,6 @@ def status(
             "late": figures.late,
             "dropped": figures.dropped,
             "sounding": figures.sounding,
+            "lateness_ms": summary(figures.lateness_ms),
         },
     }

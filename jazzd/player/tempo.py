@@ -55,18 +55,24 @@ def estimate(struck: list[Seconds], bpm: float) -> Grid | None:
 
 
 class Tempo:
-    """`source` as in the settings; `link` says what Ableton Link has, if it is on."""
+    """`source` as in the settings; `link` says what Ableton Link has, if it is on.
+
+    `lead_s` is what a message commonly takes to reach us and another to be heard: by so much the beats of a
+    clock are earlier than its ticks come in, for notes that are sent on the beat to be heard on it.
+    """
 
     def __init__(
         self,
         source: Source = "auto",
         bpm: float = 120.0,
         link: Callable[[], Grid | None] = lambda: None,
+        lead_s: float = 0.0,
     ) -> None:
         self.source: Source = source
         self.bpm = bpm
         """Where nobody tells better; quarter notes a minute."""
         self.clock = MidiClock()
+        self.lead_s = lead_s
         self._link = link
         self._struck: deque[Seconds] = deque(maxlen=REMEMBERED)
         self._taps: deque[Seconds] = deque(maxlen=REMEMBERED)
@@ -97,8 +103,8 @@ class Tempo:
     def now(self, now: Seconds) -> tuple[str, Grid | None]:
         """Who tells the beat (clock, link, taps, chords or bpm), and the beats; None before the first."""
         told: dict[str, Callable[[], Grid | None]] = {
-            "clock": lambda: self.clock.grid(now),
-            "link": self._link,
+            "clock": lambda: self._early(self.clock.grid(now)),
+            "link": lambda: self._early(self._link()),
             "taps": lambda: self._tapped,
             "chords": lambda: estimate(list(self._struck), self.bpm),
         }
@@ -110,3 +116,6 @@ class Tempo:
 
     def grid(self, now: Seconds) -> Grid | None:
         return self.now(now)[1]
+
+    def _early(self, grid: Grid | None) -> Grid | None:
+        return grid and Grid(Seconds(grid.origin - self.lead_s), grid.beat_s)

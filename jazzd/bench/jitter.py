@@ -1,0 +1,106 @@
+"""How exactly notes go out: the daemon quantizes to the clock of a DAW, and is heard from outside."""
+
+import collections
+import contextlib
+import itertools
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import mido
+
+from jazzd.bench import machine
+from jazzd.bench.latency import OPENING_S, line_to, transport
+from jazzd.errors import JazzdError
+from jazzd.music.grid import POSITIONS
+from jazzd.player.latency import summary
+from jazzd.rehearsal import Heard, daemon
+
+SECONDS, BPM = 60.0, 120.0
+CHORDS = ((50, 57, 60, 65), (43, 53, 59, 62), (48, 52, 59, 62), (45, 55, 60, 64))
+CHORD_S = 2.0
+SETTLING_BEATS = 4
+"""Notes before this are not counted: the clock is being found."""
+NEAR_MS = 3.0
+
+
+def measure(seconds: float = SECONDS, jitter_ms: float = 0.0, options: Sequence[str] = ()) -> dict[str, Any]:
+    """Plays chords for so long to a daemon run with `options`; the figures by the keys of the bench.
+
+    `lateness_ms` is what the daemon says of itself: sent after its time. `off_grid_ms` is from outside: from
+    the DAW's own grid of sixteenths and eighth-triplets. Raises JazzdError without JACK.
+    """
+    with transport() as (kind, variables), daemon(options, variables | {"JAZZD_FEEL__QUANTIZE": "100"}) as it:
+        if kind != "jack":
+            raise JazzdError("the jitter is measured through JACK: apt-get install jackd2 brings it")
+        status = it.wait_until_ready()
+        with line_to(kind, status) as line, _daw(status["midi"]["input"], seconds, jitter_ms) as began:
+            end, struck = began + seconds - 2 * OPENING_S, []
+            for chord in itertools.cycle(CHORDS):
+                if time.perf_counter() + CHORD_S > end:
+                    break
+                struck.append(_hold(line, chord))
+        notes = it.status()["notes"]
+        it.stop()
+    off = off_grid_ms(line.heard, began, struck)
+    return machine.describe() | {
+        "bpm": BPM,
+        "clock_jitter_ms": jitter_ms,
+        "lateness_ms": notes["lateness_ms"],
+        "off_grid_ms": summary(off),
+        "on_grid_share": sum(each <= NEAR_MS for each in off) / len(off) if off else None,
+        "late": notes["late"],
+        "dropped": notes["dropped"],
+    }
+
+
+def off_grid_ms(heard: Sequence[Heard], began: float, struck: Sequence[float]) -> list[float]:
+    """How far each note-on is from the nearest position of the grid whose beat 0 is at `began`; seconds in,
+    milliseconds out.
+
+    Not counted are the first notes, from before there is a clock to follow, and those that answer a chord
+    (`struck` says when): they sound as soon as they can.
+    """
+    beat_s, waiting, off = 60 / BPM, collections.deque(struck), []
+    for each in heard:
+        if each.message.type != "note_on" or not each.message.velocity:
+            continue
+        answers = False
+        while waiting and waiting[0] < each.at:
+            waiting.popleft()
+            answers = True
+        beat = (each.at - began) / beat_s
+        if beat > SETTLING_BEATS and not answers:
+            off.append(1000 * beat_s * min(abs(beat % 1 - position) for position in (*POSITIONS, 1.0)))
+    return off
+
+
+def _hold(line: Any, chord: tuple[int, ...]) -> float:
+    """Plays the chord; when its last key went down."""
+    for pitch in chord:
+        line.send(mido.Message("note_on", note=pitch, velocity=72))
+    struck = time.perf_counter()
+    time.sleep(0.95 * CHORD_S)
+    for pitch in chord:
+        line.send(mido.Message("note_off", note=pitch))
+    time.sleep(0.05 * CHORD_S)
+    return struck
+
+
+@contextlib.contextmanager
+def _daw(port: str, seconds: float, jitter_ms: float) -> Iterator[float]:
+    """The DAW's process while the block lasts; when its beat 0 is."""
+    command = [sys.executable, "-m", "jazzd.bench.daw", port, "--bpm", str(BPM)]
+    command += ["--seconds", str(seconds), "--jitter-ms", str(jitter_ms)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        try:
+            told = process.stdout.readline()
+            if not told:
+                raise JazzdError("the clock's process ended at once; what it said is above")
+            yield json.loads(told)["began"]
+        finally:
+            process.terminate()

@@ -1,0 +1,32 @@
+"""The jitter bench: what counts as on the grid, and a short run through JACK."""
+
+import subprocess
+from pathlib import Path
+
+import mido
+import pytest
+
+from jazzd.bench import jitter
+from jazzd.bench.daw import Transport
+from jazzd.rehearsal import Heard
+
+
+def test_only_quantized_notes_count() -> None:
+    on = mido.Message("note_on", note=60)
+    times = [100.9, 102.5, 103.13, 103.3, 103.5, 103.627]
+    heard = [Heard(at, on) for at in times] + [Heard(103.9, mido.Message("note_off", note=60))]
+    off = jitter.off_grid_ms(heard, began=100.0, struck=[100.5, 103.2])
+    assert [round(each) for each in off] == [0, 5, 0, 2]
+
+
+@pytest.mark.parametrize(("first", "last", "beats"), [(120, 120, 20), (60, 180, 20)])
+def test_a_transport_ticks_as_often_as_its_tempo_says(first: float, last: float, beats: int) -> None:
+    assert len(list(Transport(first, last, 10.0).ticks())) == pytest.approx(24 * beats, rel=0.02)
+
+
+def test_notes_are_heard_and_measured(jack_server: subprocess.Popen[bytes], tiny_base: Path) -> None:
+    figures = jitter.measure(7.0, options=["--base", str(tiny_base)])
+    assert figures["off_grid_ms"]["n"] > 3
+    assert figures["lateness_ms"]["n"] > 3
+    assert figures["dropped"] == 0
+    assert 0 <= figures["on_grid_share"] <= 1
