@@ -376,7 +376,7 @@ def remember_controls(file: Path | None, numbers: Mapping[str, int]) -> Path:
 
 def _origin(place: tuple[object, ...], file: Path | None, given: Mapping[str, Any]) -> str:
     """Where the value at (section, key) came from: the command line, a variable or the file."""
-    section, key = (*map(str, place), "")[:2]
+    section, key = (*map(str, place), "", "")[:2]
     variable = f"JAZZD_{section}__{key}".upper()
     if key in given.get(section, {}):
         return "command line"
@@ -399,7 +399,7 @@ def _sentence(error: ValidationError, file: Path | None, given: Mapping[str, Any
         reason = _plain(first)
     else:
         reason = f"{value!r} is not allowed: {_plain(first)}"
-    return f"{_origin(place, file, given)}: {key}: {reason}"
+    return f"{_origin(place, file, given)}: {key and f'{key}: '}{reason}"
 
 
 def _plain(error: Mapping[str, Any]) -> str:
