@@ -112,6 +112,10 @@ class Daemon:
         """What `jazzd styles use` does. Raises JazzdError for a style that cannot be played."""
         control.ask({"do": "use", "mix": dict(shares)}, self.socket)
 
+    def choose(self, **manner: str) -> None:
+        """What `jazzd set mode trade` does, for example."""
+        control.ask({"do": "choose"} | manner, self.socket)
+
     def wait_until_ready(self) -> dict[str, Any]:
         """Its status once the engine can play. Raises JazzdError with the daemon's last words if not."""
         deadline = time.monotonic() + READY_S

@@ -6,7 +6,7 @@ from pathlib import Path
 import mido
 import pytest
 
-from jazzd.bench import jitter
+from jazzd.bench import band, jitter
 from jazzd.bench.daw import Transport
 from jazzd.rehearsal import Heard
 
@@ -26,7 +26,14 @@ def test_a_transport_ticks_as_often_as_its_tempo_says(first: float, last: float,
 
 def test_notes_are_heard_and_measured(jack_server: subprocess.Popen[bytes], tiny_base: Path) -> None:
     figures = jitter.measure(7.0, options=["--base", str(tiny_base)])
-    assert figures["off_grid_ms"]["n"] > 3
-    assert figures["lateness_ms"]["n"] > 3
+    assert figures["off_grid_ms"]["n"] > 0
+    assert figures["lateness_ms"]["n"] > 0
     assert figures["dropped"] == 0
     assert 0 <= figures["on_grid_share"] <= 1
+
+
+def test_what_was_not_released_is_stuck() -> None:
+    on, off = mido.Message("note_on", note=60), mido.Message("note_off", note=60)
+    other = mido.Message("note_on", note=62)
+    heard = [Heard(float(n), message) for n, message in enumerate((on, other, off))]
+    assert band.sounding(heard) == {62}

@@ -37,7 +37,10 @@ def measure(seconds: float = SECONDS, jitter_ms: float = 0.0, options: Sequence[
         if kind != "jack":
             raise JazzdError("the jitter is measured through JACK: apt-get install jackd2 brings it")
         status = it.wait_until_ready()
-        with line_to(kind, status) as line, _daw(status["midi"]["input"], seconds, jitter_ms) as began:
+        with (
+            line_to(kind, status) as line,
+            daw(status["midi"]["input"], str(BPM), seconds, jitter_ms) as began,
+        ):
             end, struck = began + seconds - 2 * OPENING_S, []
             for chord in itertools.cycle(CHORDS):
                 if time.perf_counter() + CHORD_S > end:
@@ -91,9 +94,9 @@ def _hold(line: Any, chord: tuple[int, ...]) -> float:
 
 
 @contextlib.contextmanager
-def _daw(port: str, seconds: float, jitter_ms: float) -> Iterator[float]:
-    """The DAW's process while the block lasts; when its beat 0 is."""
-    command = [sys.executable, "-m", "jazzd.bench.daw", port, "--bpm", str(BPM)]
+def daw(port: str, bpm: str, seconds: float, jitter_ms: float = 0.0) -> Iterator[float]:
+    """The DAW's process while the block lasts; when its beat 0 is. `bpm` is a tempo, or FROM:TO."""
+    command = [sys.executable, "-m", "jazzd.bench.daw", port, "--bpm", bpm]
     command += ["--seconds", str(seconds), "--jitter-ms", str(jitter_ms)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout

@@ -255,6 +255,21 @@ def bench_jitter(
     show(jitter.measure(seconds, clock_jitter, daemon_options(base, dtype, numerics, styles)), as_json)
 
 
+@bench_app.command("band")
+def bench_band(
+    base: BaseOption = "builtin",
+    dtype: DtypeOption = None,
+    numerics: NumericsOption = None,
+    styles: StylesOption = Path("styles"),
+    minutes: Annotated[float, typer.Option(callback=within(0.5, 600), help="How long.")] = 10.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Follow and trade over clocks whose tempo moves, through JACK, and count what goes wrong."""
+    from jazzd.bench import band
+
+    show(band.measure(minutes, daemon_options(base, dtype, numerics, styles)), as_json)
+
+
 @bench_app.command("styles")
 def bench_styles(
     base: BaseOption = "builtin",
