@@ -3,6 +3,7 @@
 import math
 import os
 import stat
+import sys
 import tempfile
 import tomllib
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import tomlkit
 import tomlkit.exceptions
-from platformdirs import user_config_path, user_music_path
+from platformdirs import user_config_path, user_music_path, user_runtime_path
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
@@ -416,6 +417,10 @@ def socket_path() -> Path:
     """Where the user's one daemon listens for commands: JAZZD_SOCKET, else in the private runtime folder."""
     if chosen := os.environ.get("JAZZD_SOCKET"):
         return Path(chosen).absolute()
+    if sys.platform == "win32":  # the user's own, as all below it
+        folder = user_runtime_path("jazzd", appauthor=False)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / "control.sock"
     if runtime := os.environ.get("XDG_RUNTIME_DIR"):
         folder = Path(runtime) / "jazzd"
     else:

@@ -123,3 +123,22 @@ def test_a_folder_that_is_not_there_is_one_sentence(private_user: Path) -> None:
 async def test_a_path_too_long_for_a_socket_is_one_sentence(private_user: Path) -> None:
     with pytest.raises(JazzdError, match="JAZZD_SOCKET"):
         await control.listening(private_user / ("x" * 120), answer).__aenter__()
+
+
+async def test_where_there_are_no_unix_sockets_a_word_keeps_strangers_out(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "UNIX", False)
+    with control.only_daemon(path):
+        async with control.listening(path, answer):
+            assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+            assert await asyncio.to_thread(control.ask, {"do": "status"}, path) == {"state": "ready"}
+            port = json.loads(await asyncio.to_thread(path.read_text))["port"]
+            for stranger in (b'{"do": "status"}\n', b"00\n" + b'{"do": "status"}\n'):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(stranger)
+                with contextlib.suppress(ConnectionError):
+                    assert await reader.readline() == b""
+                writer.close()
+    with pytest.raises(JazzdError, match="no jazzd daemon"):
+        await asyncio.to_thread(control.ask, {"do": "status"}, path)

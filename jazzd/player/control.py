@@ -1,14 +1,22 @@
-"""The daemon's ear for commands: a Unix socket, one JSON request a line, one JSON answer a line."""
+"""The daemon's ear for commands: one JSON request a line, one JSON answer a line.
+
+It is a Unix socket that only its user may open. Windows has none that Python knows: there it is a port of the
+loopback, and the file in the socket's place, which only its user may read, says which, and the word to say
+first.
+"""
 
 import asyncio
 import contextlib
-import fcntl
+import hmac
 import json
 import os
+import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import filelock
 
 from jazzd.config import socket_path
 from jazzd.errors import JazzdError
@@ -16,6 +24,7 @@ from jazzd.errors import JazzdError
 REQUEST_LIMIT, ANSWER_LIMIT = 4096, 1 << 20
 """Longest line in bytes."""
 TIMEOUT_S = 2.0
+UNIX = hasattr(socket, "AF_UNIX")
 
 Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -23,9 +32,7 @@ Answer = Callable[[dict[str, Any]], dict[str, Any]]
 def ask(request: dict[str, Any], path: Path | None = None) -> dict[str, Any]:
     """The running daemon's answer, e.g. to {"do": "status"}. Raises JazzdError if there is none."""
     try:
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(TIMEOUT_S)
-            connection.connect(str(path or socket_path()))
+        with _connected(path or socket_path()) as connection:
             connection.sendall(json.dumps(request).encode() + b"\n")
             with connection.makefile("rb") as lines:
                 answer = json.loads(lines.readline(ANSWER_LIMIT))
@@ -41,45 +48,60 @@ def ask(request: dict[str, Any], path: Path | None = None) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
+def _connected(path: Path) -> Iterator[socket.socket]:
+    """A connection to the daemon at `path`, its word said. Raises OSError or ValueError."""
+    with socket.socket(socket.AF_UNIX if UNIX else socket.AF_INET) as connection:
+        connection.settimeout(TIMEOUT_S)
+        if UNIX:
+            connection.connect(str(path))
+        else:
+            place = json.loads(path.read_text())
+            connection.connect(("127.0.0.1", int(place["port"])))
+            connection.sendall(f"{place['word']}\n".encode())
+        yield connection
+
+
+@contextlib.contextmanager
 def only_daemon(path: Path) -> Iterator[None]:
     """Makes this process the one daemon on the socket `path`. Raises JazzdError if another one is."""
     # A lock, not a look at the socket: it goes with the process, also after kill -9, and two cannot both win.
+    lock, holder = filelock.FileLock(path.with_suffix(".lock")), path.with_suffix(".pid")
     try:
-        lock = path.with_suffix(".lock").open("a+")
+        path.parent.stat()  # the lock would make the folder
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        pid = holder.read_text().strip() if holder.exists() else "unknown"
+        raise JazzdError(
+            f"jazzd is already running (pid {pid}); stop it, or set JAZZD_SOCKET to run a second one"
+        ) from None
     except OSError as error:
         raise JazzdError(
             f"cannot keep the control socket at {path}: {error.strerror}; set JAZZD_SOCKET"
         ) from None
     with lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            pid = lock.read().strip()
-            raise JazzdError(
-                f"jazzd is already running (pid {pid}); stop it, or set JAZZD_SOCKET to run a second one"
-            ) from None
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
-        path.unlink(missing_ok=True)  # left by a daemon that was killed
-        try:
+            holder.write_text(f"{os.getpid()}\n")
+            path.unlink(missing_ok=True)  # left by a daemon that was killed
             yield
         finally:
-            path.unlink(missing_ok=True)
+            for file in (path, holder):
+                file.unlink(missing_ok=True)
+            lock.release(force=True)
 
 
 @contextlib.asynccontextmanager
 async def listening(path: Path, answer: Answer) -> AsyncIterator[None]:
     """Answers requests on the socket `path`, which is ours by `only_daemon`."""
     conversations: set[asyncio.Task[None]] = set()
+    listener, word = _bound(path)
 
     def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(_converse(reader, writer, answer))
+        task = asyncio.create_task(_converse(reader, writer, answer, word))
         conversations.add(task)
         task.add_done_callback(conversations.discard)
 
-    server = await asyncio.start_unix_server(converse, sock=_bound(path), limit=REQUEST_LIMIT)
+    serve = asyncio.start_unix_server if UNIX else asyncio.start_server
+    server = await serve(converse, sock=listener, limit=REQUEST_LIMIT)
     try:
         yield
     finally:
@@ -89,22 +111,33 @@ async def listening(path: Path, answer: Answer) -> AsyncIterator[None]:
         await asyncio.gather(*conversations, return_exceptions=True)
 
 
-def _bound(path: Path) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX)
+def _bound(path: Path) -> tuple[socket.socket, str]:
+    """What to listen on, and the word that has to be said first; "" for none. Raises JazzdError."""
+    listener = socket.socket(socket.AF_UNIX if UNIX else socket.AF_INET)
+    word = "" if UNIX else secrets.token_hex(16)
     before = os.umask(0o177)
     try:
-        listener.bind(str(path))
+        if UNIX:
+            listener.bind(str(path))
+        else:
+            listener.bind(("127.0.0.1", 0))
+            path.write_text(json.dumps({"port": listener.getsockname()[1], "word": word}))
     except OSError as error:
         listener.close()
         raise JazzdError(f"cannot listen for commands at {path}: {error}; set JAZZD_SOCKET") from None
     finally:
         os.umask(before)
-    return listener
+    return listener, word
 
 
-async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: Answer) -> None:
-    # A client that breaks off, dawdles or sends endless lines is hung up on.
+async def _converse(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: Answer, word: str
+) -> None:
+    # A client that breaks off, dawdles, sends endless lines or does not know the word is hung up on.
     try:
+        async with asyncio.timeout(TIMEOUT_S):
+            if word and not hmac.compare_digest((await reader.readline()).strip(), word.encode()):
+                return
         while True:
             async with asyncio.timeout(TIMEOUT_S):
                 line = await reader.readline()

@@ -16,7 +16,7 @@ import mido
 import structlog
 
 from jazzd.config import Settings, socket_path
-from jazzd.errors import JazzdError
+from jazzd.errors import ConfigError, JazzdError
 from jazzd.music.notes import Seconds
 from jazzd.player import control, setup
 from jazzd.player.clock import MonotonicClock
@@ -55,6 +55,11 @@ def run(
     """
     # The scheduler's thread must not wait 5 ms (Python's default) for the loop's thread to let it run, nor
     # for the garbage collector to look once more at all that was imported.
+    if sys.platform == "win32" and not settings.engine.address and not engine_command:
+        raise ConfigError(
+            "on Windows the engine runs in WSL2 or on another machine: start `jazzd engine --listen "
+            "tcp://127.0.0.1:9090` there and set engine.address to that (docs/fl-studio.md)"
+        )
     sys.setswitchinterval(0.0005)
     gc.collect()
     gc.freeze()
@@ -208,13 +213,17 @@ def _stop_signals(loop: asyncio.AbstractEventLoop) -> Iterator[asyncio.Event]:
     if sys.platform != "win32":
         signals.append(signal.SIGHUP)
     for each in signals:
-        loop.add_signal_handler(each, signalled)
+        if sys.platform == "win32":  # its loop has no such method
+            signal.signal(each, lambda *_: loop.call_soon_threadsafe(signalled))
+        else:
+            loop.add_signal_handler(each, signalled)
     try:
         yield stop
     finally:
         last_resort.cancel()
         for each in signals:
-            loop.remove_signal_handler(each)
+            if sys.platform != "win32":
+                loop.remove_signal_handler(each)
             if stopping:  # the process is about to end, and must not end in the noise of a second Ctrl-C
                 signal.signal(each, signal.SIG_IGN)
 

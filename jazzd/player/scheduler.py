@@ -232,7 +232,12 @@ class Scheduler:
 
 
 def _ask_for_priority() -> None:
-    """This thread before all ordinary ones, where the system allows it: decoding may keep every core busy."""
+    """This thread before all ordinary ones, where the system allows it: decoding may keep every core busy.
+    And timers that keep time."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(_PRIORITY))
+    elif sys.platform == "win32":  # whose timers are 15 ms coarse until somebody asks for better
+        import ctypes
+
+        ctypes.windll.winmm.timeBeginPeriod(1)
