@@ -306,6 +306,21 @@ def test_an_engine_that_falls_behind_goes_on_from_the_play_head(room: Room) -> N
     assert not room.sounding
 
 
+def test_an_engine_that_cannot_keep_up_is_asked_for_less(room: Room) -> None:
+    room.strike(*DM7)
+    room.wait(1)
+    assert room.session.strain == 0
+    room.delay_s = 1.3
+    room.wait(6)
+    assert room.session.strain > 0.4
+    asked = [message for message in room.asked if isinstance(message, Advance)][-1]
+    assert asked.until - asked.now < 90
+    assert room.revisions[-1].sampling.density < 0
+    room.delay_s = 0.03
+    room.wait(30)
+    assert room.session.strain == 0
+
+
 def test_the_facts_are_logged(room: Room) -> None:
     with capture_logs() as events:
         room.strike(*DM7)

@@ -13,8 +13,14 @@ FIRST_LEAD_S, LONGEST_LEAD_S = 0.05, 0.5
 """An answer that took longer was an accident, not to be planned for."""
 
 
+BEHIND_STRAINS, NOTE_EASES = 0.25, 0.01
+"""What a note that came too late adds to the strain, and what one that came in time takes away."""
+
+
 class Pace:
     def __init__(self) -> None:
+        self.strain = 0.0
+        """How hard it is for the engine to keep up: 0 (it does) to 1."""
         self._struck_at: deque[Seconds] = deque(maxlen=5)
         self._leads_s = deque([FIRST_LEAD_S], maxlen=8)
 
@@ -29,6 +35,11 @@ class Pace:
     def fell_behind(self, by_s: float) -> None:
         """A note of the engine came this long after its time."""
         self.answered(self.lead_s + by_s)
+        self.strain = min(1.0, self.strain + BEHIND_STRAINS)
+
+    def kept_up(self) -> None:
+        """A note of the engine came in time."""
+        self.strain = max(0.0, self.strain - NOTE_EASES)
 
     @property
     def chord_ticks(self) -> int:

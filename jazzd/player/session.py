@@ -152,6 +152,11 @@ class Session:
         """From the last key of a chord to the first note of an answer that waits for no beat."""
         return self._soloist.latency
 
+    @property
+    def strain(self) -> float:
+        """How hard it is for the engine to keep up: 0 (it does) to 1 (shorter horizon, thinner lines)."""
+        return self._soloist.pace.strain
+
     def beat(self) -> dict[str, Any]:
         """Who tells the beat, quarter notes a minute, and where in the song we are (bar and beat from 1)."""
         now = self._now()

@@ -31,8 +31,11 @@ from jazzd.player.scheduler import LATE_S, PlannedNote, Scheduler
 from jazzd.player.tempo import Tempo
 from jazzd.player.timeline import Timeline
 
-HORIZON_TICKS = 100
-"""How far ahead of the play head the engine makes notes."""
+HORIZON_TICKS, SHORT_HORIZON_TICKS = 100, 40
+"""How far ahead of the play head the engine makes notes, and how far when it can hardly keep up: what is made
+for the next chord to take back is work for nothing."""
+THINNEST = 0.8
+"""How much is taken from the density when the engine cannot keep up: rather fewer notes than late ones."""
 ADVANCE_S = 0.05
 """How often the engine is told where the play head is."""
 KNOB_S = 0.1
@@ -215,6 +218,7 @@ class Soloist:
             self._catch_up(phrase, now - due)
             return
         else:
+            self.pace.kept_up()
             due = self._placed(phrase, note.onset, due, now)
         begins = max(due, now)
         length = max(over - begins, SHORTEST_NOTE_S)
@@ -338,13 +342,19 @@ class Soloist:
                 answer=playing and phrase is not None and phrase.unanswered is not None,
                 playing=playing,
                 keys=keys,
-                sampling=self._knobs.sampling(form.chord(begin) if form else self.chord),
+                sampling=self._thinned(self._knobs.sampling(form.chord(begin) if form else self.chord)),
                 mix=tuple(self._knobs.styling.mix.items()),
                 ahead=self._changes(timeline, form, now) if form else (),
                 end=timeline.tick(form.end) if form and form.end is not None else None,
                 beats=self._beats(timeline, self._tempo.grid(now)),
             )
         )
+
+    def _thinned(self, sampling: protocol.Sampling) -> protocol.Sampling:
+        if not self.pace.strain:
+            return sampling
+        density = max(-1.0, sampling.density - THINNEST * self.pace.strain)
+        return sampling.model_copy(update={"density": density})
 
     def _changes(self, timeline: Timeline, form: Form, now: Seconds) -> tuple[protocol.Change, ...]:
         near = [change for change in form.changes if change.at + change.duration_s > now - FORESEEN_S]
@@ -366,7 +376,8 @@ class Soloist:
     def _advance(self, phrase: Phrase, now: Seconds) -> None:
         phrase.advance_at = Seconds(now + ADVANCE_S)
         head = phrase.timeline.tick(now)
-        self._engine.send(protocol.Advance(now=head, until=head + HORIZON_TICKS))
+        horizon = HORIZON_TICKS - round((HORIZON_TICKS - SHORT_HORIZON_TICKS) * self.pace.strain)
+        self._engine.send(protocol.Advance(now=head, until=head + horizon))
 
     def _catch_up(self, phrase: Phrase, behind_s: float) -> None:
         """The engine's notes come too late to be played: it goes on from where the play head will be."""

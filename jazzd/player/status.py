@@ -53,6 +53,7 @@ def status(
         },
         "chord": session.chord.symbol if session.chord else "",
         "chord_to_note_ms": session.latency.summary(),
+        "strain": round(session.strain, 2),
         "notes": {
             "sent": figures.sent,
             "late": figures.late,
