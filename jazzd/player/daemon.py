@@ -100,7 +100,7 @@ async def _life(
         stack.callback(scheduler.close)
 
         engine = Supervisor(engine_command, settings.engine.address)
-        link = stack.enter_context(ableton_link(_wants_link(settings), settings.tempo.bpm, clock))
+        link = stack.enter_context(ableton_link(settings.tempo.source, settings.tempo.bpm, clock))
         session = setup.session(settings, engine, scheduler, clock, link)
         thru = Thru(ledger, output.send)
         thru.on, session.thru = settings.input.thru, thru.pass_on
@@ -245,10 +245,6 @@ def _has_terminal() -> bool:
     except OSError:
         return False
     return True
-
-
-def _wants_link(settings: Settings) -> bool:
-    return settings.tempo.source in ("auto", "link")
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -11,20 +11,21 @@ from jazzd.player.clock import Clock
 
 
 @contextlib.contextmanager
-def ableton_link(wanted: bool, bpm: float, clock: Clock) -> Iterator[Callable[[], Grid | None]]:
+def ableton_link(source: str, bpm: float, clock: Clock) -> Iterator[Callable[[], Grid | None]]:
     """Joins the session on the local network while the block lasts; belongs to the running loop.
 
-    What comes out says the beats of the session: None while there is no other peer, or no Link at all.
+    `source` is that of the settings: `link` must have it, `auto` would like it, others do without. What comes
+    out says the beats of the session: None while there is no other peer, or no Link at all.
     """
-    if not wanted:
+    if source not in ("auto", "link"):
         yield lambda: None
         return
     try:
         from aalink import Link
     except ImportError:
-        structlog.get_logger().warning(
-            "no_ableton_link", reason='aalink is not installed: pip install "jazzd[link]"'
-        )
+        if source == "link":
+            reason = 'aalink is not installed: pip install "jazzd[link]"'
+            structlog.get_logger().warning("no_ableton_link", reason=reason)
         yield lambda: None
         return
     link = Link(bpm)
