@@ -118,6 +118,11 @@ async def engine(listen: str, load: Loader = tiny.loaded, token: str = "") -> As
         await served.end()
 
 
+def bare(note: Note) -> Note:
+    """The note without what the engine says of its own reading."""
+    return note.model_copy(update={"read": 0, "read_before": ()})
+
+
 @pytest.fixture
 def listen(private_user: Path) -> str:
     return f"unix:{private_user / 'engine'}"
@@ -129,7 +134,9 @@ async def test_a_greeting_is_answered_with_what_is_ready(listen: str) -> None:
         player.say(Hello())
         parameters = tiny.base().parameters
         assert await player.hear() == Styles()
-        assert await player.hear() == Ready(base="tiny", device="cpu", dtype="float32", parameters=parameters)
+        assert await player.hear() == Ready(
+            base="tiny", device="cpu", dtype="float32", parameters=parameters, fingerprint="0" * 16
+        )
         await player.nothing_more()
 
 
@@ -462,7 +469,7 @@ async def test_the_first_note_after_a_switch_is_drawn_under_the_new_weights(
             wear(mix)
             timeline.revise(number - 1, ())
             expected.append(timeline.next_note(START.sampling, expected[-1].onset + 40, True, 1 + number))
-    assert switched == expected
+    assert [bare(note) for note in switched] == expected
 
 
 @contextlib.contextmanager

@@ -50,6 +50,9 @@ def run(
         str | None,
         typer.Option(metavar="CHORDS|FILE.json", help='A tune to play: "Dm7 | G7 | Cmaj7 | %", or its file.'),
     ] = None,
+    record: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write all that is played into this folder.")
+    ] = None,
 ) -> None:
     """Run the daemon: chords in, solos out, until Ctrl-C or SIGTERM."""
     from jazzd import log
@@ -57,12 +60,13 @@ def run(
     from jazzd.music.chart import read
     from jazzd.player import daemon
 
-    overrides: dict[str, dict[str, object]] = {"engine": {}, "styles": {}, "solo": {}}
+    overrides: dict[str, dict[str, object]] = {"engine": {}, "styles": {}, "solo": {}, "takes": {}}
     for section, key, value in (
         ("engine", "base", base),
         ("engine", "dtype", dtype),
         ("styles", "folder", styles and styles.absolute()),
         ("solo", "chart", chart),
+        ("takes", "folder", record and str(record.absolute())),
     ):
         if value is not None:
             overrides[section][key] = value
@@ -72,8 +76,16 @@ def run(
         read(settings.solo.chart)
     if not settings.engine.address:
         check_base(settings.engine.base)
+    if record:
+        check_folder(record)
     with log.to_stderr():
-        daemon.run(settings, numerics, file=file, again=lambda: load(file, overrides))
+        daemon.run(
+            settings,
+            numerics,
+            file=file,
+            again=lambda: load(file, overrides),
+            record=record is not None,
+        )
 
 
 @app.command()
@@ -291,6 +303,58 @@ def reload(as_json: JsonOption = False) -> None:
     print(f"changed: {', '.join(told['applied']) or 'nothing'}")
     if told["at_next_start"]:
         print(f"with the next start only: {', '.join(told['at_next_start'])}")
+
+
+@app.command()
+def keep(as_json: JsonOption = False) -> None:
+    """Have the running daemon write down the last ten minutes: a MIDI file that `replay` can play again."""
+    from jazzd.player import control
+
+    told = control.ask({"do": "keep"}, timeout_s=control.PATIENCE_S)
+    print(json.dumps(told) if as_json else told["file"])
+
+
+@app.command()
+def replay(
+    take: Annotated[Path, typer.Argument(metavar="FILE", help="What `keep` or `--record` wrote.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="OUT.mid", help="Write the solo as it comes now.")
+    ] = None,
+    base: BaseOption = "builtin",
+    dtype: DtypeOption = None,
+    numerics: NumericsOption = None,
+    styles: StylesOption = Path("styles"),
+    as_json: JsonOption = False,
+) -> None:
+    """Have the engine play a take again, and say whether the notes are the same."""
+    from jazzd import render, takes
+
+    log = takes.read(take)
+    check_base(base)
+    from jazzd.moonbeam import resident
+    from jazzd.replay import replay as play_again
+    from jazzd.replay import warnings
+    from jazzd.styles.wardrobe import Wardrobe
+
+    loaded, decoder = resident.load(base, dtype, numerics)
+    wardrobe = Wardrobe.open(styles, loaded)
+    wardrobe.registry.rescan()
+    doubts = warnings(log, loaded, wardrobe)
+    found = play_again(log, decoder, wardrobe)
+    if output:
+        render.write_midi(output, found.solo, None, [])
+    if as_json:
+        print(json.dumps({"notes": found.notes, "same": found.same, "warnings": doubts}))
+    else:
+        for doubt in doubts:
+            print(f"note: {doubt}")
+        print(f"{found.same} of {found.notes} notes are the same")
+    if found.difference:
+        was = found.difference.was
+        raise JazzdError(
+            f"note {was.number} of part {found.difference.passage + 1} was {was.pitch} at "
+            f"{was.onset / 100:.2f} s and is another one now" + (f": {doubts[0]}" if doubts else "")
+        )
 
 
 @app.command()

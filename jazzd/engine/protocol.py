@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from jazzd.errors import EngineError
 
 T = TypeVar("T")
-VERSION = 2
+VERSION = 3
 LINE_LIMIT = 2**20
 """Longest line in bytes that either side accepts."""
 
@@ -97,6 +97,8 @@ class Style(Message):
     program: int | None = Field(default=None, ge=0, le=127)
     """The Program Change that chooses it."""
     settings: StyleSettings = StyleSettings()
+    fingerprint: str = ""
+    """Of its file."""
 
 
 class Hello(Message):
@@ -166,6 +168,8 @@ class Ready(Message):
     device: str
     dtype: str
     parameters: int
+    fingerprint: str = ""
+    """Of the base's weights."""
 
 
 class Styles(Message):
@@ -185,6 +189,14 @@ class Note(Message):
     duration: int = Field(ge=1)
     pitch: Pitch
     velocity: Velocity
+    floor: Tick = 0
+    """Where it could have begun."""
+    read: int = 0
+    """How far the next window was read by then. With `floor` all that hangs on the time of day: what was read
+    before a style was chosen, was read without it."""
+    read_before: tuple[tuple[int, int, bool], ...] = ()
+    """The same just before each revision (its epoch) since the last note, and whether the turn before it had
+    come to its end."""
 
 
 class Pong(Message):

@@ -38,6 +38,8 @@ Loader = Callable[[], Loaded]
 """Loads the base, compiles it and opens its styles; runs in the worker."""
 STEP_GUESS_S = 0.01
 TICK_S = 0.01
+MOST_READS = 256
+"""Revisions that a note tells of; more without a note between them come from no player of ours."""
 GREETING_TIMEOUT_S, FAREWELL_S = 10.0, 1.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -84,6 +86,8 @@ class Worker:
         """Whether the last piece of work was a note; then it is the next window's turn, if that is behind."""
         self._ended = False
         self._worn: protocol.Mix = ()
+        self._reads: list[tuple[int, int, bool]] = []
+        """As `Note.read_before` tells it."""
 
     def tell(self, message: protocol.ToEngine, reply: Send) -> None:
         self._inbox.put((message, reply))
@@ -156,14 +160,18 @@ class Worker:
                         device=self._base.device,
                         dtype=self._base.dtype,
                         parameters=self._base.parameters,
+                        fingerprint=self._base.fingerprint,
                     )
                 )
             case protocol.Ping():
                 reply(protocol.Pong(n=message.n))
             case protocol.Begin():
                 self._timeline, self._turn = Timeline(self._decoder, message.seed), None
+                self._reads.clear()
             case protocol.Revise():
                 assert self._timeline is not None  # the door lets no revision in before a beginning
+                ended = self._turn is not None and self._turn.ended
+                self._reads.append((message.epoch, self._timeline.read, ended))
                 if message.mix != self._worn:
                     self._wear(message.mix)
                 self._timeline.revise(message.keep, message.keys, message.ahead, message.floor, message.end)
@@ -184,11 +192,14 @@ class Worker:
         # A note that would begin before it can arrive begins later instead: late notes are worse than rests.
         head = turn.now + (began - turn.heard_at + self._step_s) / TICK_S
         floor = revise.floor if answer else max(revise.floor, int(head) + 1)
+        read = timeline.read
         note = timeline.next_note(revise.sampling, floor, answer, revise.epoch, revise.beats)
         turn.answered = self._noted = True
         self._step_s += 0.2 * (time.monotonic() - began - self._step_s)
         if note:
-            reply(note)
+            before = tuple(self._reads[-MOST_READS:])
+            reply(note.model_copy(update={"read": read, "read_before": before}))
+            self._reads.clear()
         else:
             turn.ended = True
 
@@ -221,6 +232,7 @@ class Worker:
                     reason=record.reason,
                     program=record.program,
                     settings=protocol.StyleSettings.model_validate(record.settings),
+                    fingerprint=record.fingerprint,
                 )
                 for record in self._wardrobe.registry.records
             )

@@ -149,7 +149,7 @@ class Timeline:
             weights = {"weights": over.weights, "strong": over.strong}
             event = self._draw(sampling.model_copy(update=weights), floor, at_floor, beats)
             if self._foreseen and event.onset >= self._foreseen[0].at:
-                self._pass(self._foreseen.pop(0))
+                self._pass(self._foreseen.pop(0), self._events[:-1])  # and the note is drawn again
             elif self._end is not None and event.onset >= self._end:
                 self._become(self._events[:-1])
                 return None
@@ -163,14 +163,22 @@ class Timeline:
             duration=event.duration,
             pitch=event.pitch,
             velocity=event.velocity,
+            floor=floor,
         )
 
-    def _pass(self, change: Change) -> None:
-        """The next note lies beyond a chord that was foreseen: it is to be drawn again, knowing the chord."""
+    def conclude(self) -> None:
+        """Have all chords that were foreseen be rows, as `next_note` does when it comes to the end."""
+        if self._full(self._live):
+            self._turn()
+        while self._foreseen:
+            self._pass(self._foreseen.pop(0), self._events)
+
+    def _pass(self, change: Change, before: list[Event]) -> None:
+        """The music goes beyond a chord that was foreseen: it is a row after those `before`."""
         self._change = change
         keys = [Event.of_key(key, foreseen=True) for key in change.keys]
         known = set(self._events)
-        self._become([*self._events[:-1], *(event for event in keys if event not in known)])
+        self._become([*before, *(event for event in keys if event not in known)])
 
     def _draw(self, sampling: Sampling, floor: int, at_floor: bool, beats: Beats | None) -> Event:
         """The next row of the solo, appended."""
@@ -204,6 +212,16 @@ class Timeline:
         event = Event(onset, int(row[DURATION]), pitch, SOLO, int(row[VELOCITY]), self._number)
         self._events.append(event)
         return event
+
+    @property
+    def read(self) -> int:
+        """How far the next window is read: a place among the events."""
+        return self._ahead
+
+    def prepare_to(self, place: int) -> None:
+        """Read the next window as far as that, in pieces as ever: a take is replayed."""
+        while self._ahead < place and self.behind:
+            self.prepare()
 
     def prepare(self) -> None:
         """One piece of work on the next window, about as long as a note's; nothing when not `behind`."""

@@ -1,7 +1,7 @@
 """What can be asked of a running daemon, and its answers."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,24 +10,28 @@ from jazzd.player.controls import KNOBS, Mode
 from jazzd.player.manner import Start
 from jazzd.player.session import Session
 
+Answer = dict[str, Any] | Awaitable[dict[str, Any]]
 CHOICES = {"mode": get_args(Mode), "start": get_args(Start)}
 
 
 class Commands:
-    """`report` makes the status; `reload` applies the settings `file` anew and says what has changed."""
+    """`report` makes the status; `reload` applies the settings `file` anew and says what has changed; `keep`
+    writes a take."""
 
     def __init__(
         self,
         session: Session,
         report: Callable[[], dict[str, Any]],
         reload: Callable[[], dict[str, Any]],
+        keep: Callable[[], Awaitable[dict[str, Any]]],
         file: Path | None,
     ) -> None:
         self._session, self._file = session, file
-        self._done: dict[object, Callable[[dict[str, Any]], dict[str, Any] | None]] = {
+        self._done: dict[str, Callable[[dict[str, Any]], Answer | None]] = {
             "status": lambda request: report(),
             "panic": lambda request: session.silence("command"),
             "reload": lambda request: reload(),
+            "keep": lambda request: keep(),
             "styles": lambda request: {"styles": [style.model_dump() for style in session.styling.records]},
             "use": lambda request: session.use(_numbers(request.get("mix"))),
             "scene": lambda request: session.play_scene(str(request.get("name"))),
@@ -38,11 +42,11 @@ class Commands:
             "unlearn": lambda request: session.controls.forget_lesson(),
         }
 
-    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+    def answer(self, request: dict[str, Any]) -> Answer:
         """The answer to `{"do": ...}`. Raises JazzdError for what cannot be done."""
         wanted = request.get("do")
         if not isinstance(wanted, str) or wanted not in self._done:
-            raise JazzdError(f"the daemon cannot do {wanted!r}; it can do {', '.join(map(str, self._done))}")
+            raise JazzdError(f"the daemon cannot do {wanted!r}; it can do {', '.join(self._done)}")
         return self._done[wanted](request) or {}
 
     def _set(self, request: dict[str, Any]) -> None:

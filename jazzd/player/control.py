@@ -12,7 +12,7 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +23,25 @@ from jazzd.errors import JazzdError
 
 REQUEST_LIMIT, ANSWER_LIMIT = 4096, 1 << 20
 """Longest line in bytes."""
-TIMEOUT_S = 2.0
+TIMEOUT_S, PATIENCE_S = 2.0, 20.0
+"""How long a client may take to ask; how long an answer may take that needs the disk."""
 UNIX = hasattr(socket, "AF_UNIX")
 
-Answer = Callable[[dict[str, Any]], dict[str, Any]]
+Answer = Callable[[dict[str, Any]], dict[str, Any] | Awaitable[dict[str, Any]]]
 
 
-def ask(request: dict[str, Any], path: Path | None = None) -> dict[str, Any]:
+def ask(request: dict[str, Any], path: Path | None = None, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
     """The running daemon's answer, e.g. to {"do": "status"}. Raises JazzdError if there is none."""
     try:
         with _connected(path or socket_path()) as connection:
+            connection.settimeout(timeout_s)
             connection.sendall(json.dumps(request).encode() + b"\n")
             with connection.makefile("rb") as lines:
                 answer = json.loads(lines.readline(ANSWER_LIMIT))
     except (FileNotFoundError, ConnectionRefusedError):
         raise JazzdError("no jazzd daemon is running here; start one with `jazzd run`") from None
     except TimeoutError:
-        raise JazzdError(f"the jazzd daemon did not answer within {TIMEOUT_S:.0f} s; restart it") from None
+        raise JazzdError(f"the jazzd daemon did not answer within {timeout_s:.0f} s; restart it") from None
     except (OSError, ValueError) as error:
         raise JazzdError(f"the jazzd daemon gave no answer ({error}); is it just stopping?") from None
     if "error" in answer:
@@ -141,9 +143,10 @@ async def _converse(
         while True:
             async with asyncio.timeout(TIMEOUT_S):
                 line = await reader.readline()
-                if not line:
-                    break
-                writer.write(json.dumps(_answer(line, answer)).encode() + b"\n")
+            if not line:
+                break
+            async with asyncio.timeout(PATIENCE_S):
+                writer.write(json.dumps(await _answer(line, answer)).encode() + b"\n")
                 await writer.drain()
     except (OSError, ValueError):  # a time-out is an OSError, a line too long a ValueError
         pass
@@ -151,7 +154,7 @@ async def _converse(
         writer.close()
 
 
-def _answer(line: bytes, answer: Answer) -> dict[str, Any]:
+async def _answer(line: bytes, answer: Answer) -> dict[str, Any]:
     try:
         request = json.loads(line)
     except (ValueError, RecursionError):
@@ -159,6 +162,7 @@ def _answer(line: bytes, answer: Answer) -> dict[str, Any]:
     if not isinstance(request, dict):
         return {"error": 'a request is one JSON object a line, for example {"do": "status"}'}
     try:
-        return answer(request)
+        found = answer(request)
+        return await found if isinstance(found, Awaitable) else found
     except JazzdError as error:
         return {"error": str(error)}

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ import mido
 import structlog
 
 from jazzd.config import Settings, socket_path
-from jazzd.errors import ConfigError, JazzdError
+from jazzd.engine.protocol import Note
+from jazzd.errors import ConfigError, JazzdError, MidiError
 from jazzd.music.notes import Seconds
 from jazzd.player import control, setup
 from jazzd.player.clock import MonotonicClock
-from jazzd.player.commands import Commands
+from jazzd.player.commands import Answer, Commands
 from jazzd.player.ledger import Ledger
 from jazzd.player.link import ableton_link
 from jazzd.player.ports import Output, Ports, open_ports
@@ -29,11 +30,14 @@ from jazzd.player.scheduler import Scheduler
 from jazzd.player.session import Session
 from jazzd.player.status import status
 from jazzd.player.supervisor import Callbacks, Supervisor
+from jazzd.player.tape import Keeper, Tape, TapedLink
 from jazzd.player.tcp import TcpServer
 from jazzd.player.thru import Thru
 
 STOP_S = 4.0
 """A part that has not closed this long after SIGTERM is left to the system; the notes are off long before."""
+RECORD_S = 300.0
+"""How often a recording is written: well within what the tape holds."""
 UNREACHABLE = (
     "nobody can play: no MIDI system is in use and midi.tcp_listen is empty; start ALSA or JACK, or set "
     "midi.tcp_listen to an address such as 127.0.0.1:9080, then start jazzd again"
@@ -46,12 +50,13 @@ def run(
     engine_command: Sequence[str] = (),
     file: Path | None = None,
     again: Callable[[], Settings] | None = None,
+    record: bool = False,
 ) -> None:
     """Plays until SIGTERM or Ctrl-C, and returns with every note off.
 
     `engine_command` starts an engine, if it is not to be our own; `file` is where the settings came from, and
-    `again` reads them anew (it raises ConfigError for a file that is wrong). Raises JazzdError if a part
-    cannot start.
+    `again` reads them anew (it raises ConfigError for a file that is wrong). `record` writes all that is
+    played into the folder of the takes. Raises JazzdError if a part cannot start.
     """
     # The scheduler's thread must not wait 5 ms (Python's default) for the loop's thread to let it run, nor
     # for the garbage collector to look once more at all that was imported.
@@ -65,17 +70,22 @@ def run(
     gc.freeze()
     with asyncio.Runner(loop_factory=_new_event_loop) as runner:
         command = list(engine_command) or _engine_command(settings, numerics)
-        runner.run(_life(settings, command, file, again or (lambda: settings)))
+        runner.run(_life(settings, command, file, again or (lambda: settings), record))
 
 
 async def _life(
-    settings: Settings, engine_command: list[str], file: Path | None, again: Callable[[], Settings]
+    settings: Settings,
+    engine_command: list[str],
+    file: Path | None,
+    again: Callable[[], Settings],
+    record: bool,
 ) -> None:
     clock, loop, log = MonotonicClock(), asyncio.get_running_loop(), structlog.get_logger()
     midi, path = settings.midi, socket_path()
 
     # For any thread. The ports come before the session that hears them: it is there when the loop delivers.
     def hear(message: mido.Message, at: float) -> None:
+        tape.heard(message, at)
         loop.call_soon_threadsafe(lambda: pulse.do(session.on_message, message, Seconds(at)))
 
     def sent(note_id: int, due: float, sent_at: float) -> None:
@@ -88,11 +98,12 @@ async def _life(
         stack.enter_context(control.only_daemon(path))
         stop = stack.enter_context(_stop_signals(loop))
 
+        tape = Tape(clock)
         tcp = TcpServer(hear, clock)
         stack.push_async_callback(tcp.close)
         ports = open_ports(midi.backend, midi.input, midi.output, hear, clock)
         stack.callback(ports.close)
-        output = Output(ports.send, tcp.send)
+        output = Output(ports.send, tcp.send, tape.sent)
 
         ledger = Ledger(output.send, path.with_suffix(".ledger"))
         stack.callback(ledger.close)
@@ -101,7 +112,7 @@ async def _life(
 
         engine = Supervisor(engine_command, settings.engine.address)
         link = stack.enter_context(ableton_link(settings.tempo.source, settings.tempo.bpm, clock))
-        session = setup.session(settings, engine, scheduler, clock, link)
+        session = setup.session(settings, TapedLink(engine, tape), scheduler, clock, link)
         thru = Thru(ledger, output.send)
         thru.on, session.thru = settings.input.thru, thru.pass_on
         pulse = Pulse(session, clock)
@@ -110,7 +121,16 @@ async def _life(
             tcp.greeting = tuple(mido.Message("note_off", channel=c, note=pitch) for c, pitch in left)
             await tcp.listen(midi.tcp_listen)
 
-        keeping = asyncio.create_task(engine.run(_callbacks(pulse, session)))
+        keeper = Keeper(
+            Path(settings.takes.folder),
+            clock,
+            lambda since: tape.take(engine.ready, session.styling.records, since),
+        )
+        session.keep = lambda: _soon(_keep(keeper))
+        if record:
+            await stack.enter_async_context(_recording(keeper))
+
+        keeping = asyncio.create_task(engine.run(_callbacks(pulse, session, tape)))
         keeping.add_done_callback(lambda _: stop.set())
         stack.push_async_callback(_end, keeping)
         stack.callback(pulse.stop)
@@ -122,9 +142,9 @@ async def _life(
 
         report = partial(status, settings, engine, session, scheduler, ports, tcp)
         reload = _reloading(session, thru, settings, again)
-        commands = Commands(session, report, reload, file)
+        commands = Commands(session, report, reload, partial(_keep, keeper), file)
 
-        def answer(request: dict[str, Any]) -> dict[str, Any]:
+        def answer(request: dict[str, Any]) -> Answer:
             return pulse.do(commands.answer, request) or {}
 
         await stack.enter_async_context(control.listening(path, answer))
@@ -139,11 +159,15 @@ async def _life(
     log.info("stopped")
 
 
-def _callbacks(pulse: Pulse, session: Session) -> Callbacks:
+def _callbacks(pulse: Pulse, session: Session, tape: Tape) -> Callbacks:
+    def note(made: Note) -> None:
+        tape.made(made)
+        pulse.do(session.on_note, made)
+
     return Callbacks(
         ready=lambda: pulse.do(session.on_engine_ready),
         lost=lambda: pulse.do(session.on_engine_lost),
-        note=lambda note: pulse.do(session.on_note, note),
+        note=note,
         styles=lambda styles: pulse.do(session.on_styles, styles),
     )
 
@@ -166,6 +190,49 @@ def _reloading(
         return {"applied": applied, "at_next_start": later}
 
     return reload
+
+
+async def _keep(keeper: Keeper, all_of_it: bool = True) -> dict[str, Any]:
+    """Writes a take, out of the way of the music. Raises MidiError where it cannot be written."""
+    take = keeper.shot(all_of_it)
+    return {"file": str(await asyncio.to_thread(keeper.write, take)), "notes": len(take.solo)}
+
+
+def _soon(keeping: Coroutine[Any, Any, object]) -> None:
+    """Does it when the loop has time; what goes wrong is logged."""
+
+    def done(task: asyncio.Task[object]) -> None:
+        _running.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            structlog.get_logger().error("take_not_kept", reason=str(error))
+
+    task = asyncio.create_task(keeping)
+    _running.add(task)
+    task.add_done_callback(done)
+
+
+_running: set[asyncio.Task[object]] = set()
+"""asyncio itself holds its tasks only weakly."""
+
+
+@contextlib.asynccontextmanager
+async def _recording(keeper: Keeper) -> AsyncIterator[None]:
+    """Writes all that is played, in parts shorter than the tape, the last one at the end."""
+
+    async def record() -> None:
+        while True:
+            await asyncio.sleep(RECORD_S)
+            _soon(_keep(keeper, all_of_it=False))
+
+    task = asyncio.create_task(record())
+    try:
+        yield
+    finally:
+        await _end(task)
+        try:
+            keeper.write(keeper.shot(all_of_it=False))
+        except MidiError as error:
+            structlog.get_logger().error("take_not_kept", reason=str(error))
 
 
 def _choose_program(settings: Settings, output: Output) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from jazzd.errors import StyleError
+from jazzd.moonbeam import storage
 from jazzd.moonbeam.targets import Adapter
 from jazzd.styles import folder as folders
+from jazzd.styles import style
 from jazzd.styles.container import shown
 from jazzd.styles.folder import Stamp
 from jazzd.styles.manifest import Manifest
@@ -35,6 +37,8 @@ class Record:
     bytes: int = 0
     program: int | None = None
     title: str = ""
+    fingerprint: str = ""
+    """Hash of what it has learned."""
     settings: Mapping[str, float] = field(default_factory=dict)
     """temperature, top_p, low, high, density: those that the style suggests."""
 
@@ -108,7 +112,9 @@ class Registry:
         )
         try:
             folders.check(path)
-            return _described(record, folders.read(path, self._base).manifest)
+            found = folders.read(path, self._base)
+            mark = storage.fingerprint(style.tensors(found))
+            return replace(_described(record, found.manifest), fingerprint=mark)
         except MisfitError as error:
             record = _described(record, error.manifest) if error.manifest else record
             return replace(record, status="incompatible", reason=_reason(error, path))

@@ -1,0 +1,153 @@
+"""The last ten minutes, always: what the human played, what was sent, what the engine was asked and made."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+import mido
+import structlog
+
+from jazzd import takes
+from jazzd.engine import protocol
+from jazzd.music.tempo import TICKS_PER_SECOND
+from jazzd.player.clock import Clock
+from jazzd.player.soloist import STRONG_BEATS, EngineLink
+
+LENGTH_S = 600.0
+MOST_MESSAGES, MOST_EVENTS = 60_000, 60_000
+"""What is kept at most, however fast it comes in: a flood pushes the older part out sooner."""
+SUSTAIN = 64
+
+
+class _Passage:
+    """A timeline of the engine."""
+
+    def __init__(self, seed: int, at: float) -> None:
+        self.seed, self.began, self.last = seed, at, at
+        self.events: list[protocol.Revise | protocol.Note] = []
+
+
+class Tape:
+    """Hears everything; belongs to the loop, but `heard` and `sent` may be called from any thread."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._human: deque[takes.Timed] = deque(maxlen=MOST_MESSAGES)
+        self._solo: deque[takes.Timed] = deque(maxlen=MOST_MESSAGES)
+        self._passages: deque[_Passage] = deque()
+        self._tempi: deque[tuple[float, float]] = deque(maxlen=MOST_MESSAGES)
+
+    def heard(self, message: mido.Message, at: float) -> None:
+        """The human played this at `at` (seconds of the clock)."""
+        if message.type in ("note_on", "note_off") or message.is_cc(SUSTAIN):
+            self._human.append((at, message))
+
+    def sent(self, message: mido.Message) -> None:
+        """This was sent to the output now."""
+        if message.type in ("note_on", "note_off"):
+            self._solo.append((self._clock.now(), message))
+
+    def told(self, message: protocol.Message) -> None:
+        """The engine was told this."""
+        now = self._clock.now()
+        if isinstance(message, protocol.Begin):
+            self._forget(now)
+            self._passages.append(_Passage(message.seed, now))
+        elif isinstance(message, protocol.Revise):
+            self._log(message, now)
+            if message.beats:
+                bpm = 60 * STRONG_BEATS * TICKS_PER_SECOND / message.beats.length
+                if not self._tempi or abs(self._tempi[-1][1] - bpm) > 0.2:
+                    self._tempi.append((now, bpm))
+
+    def made(self, note: protocol.Note) -> None:
+        """The engine made this note."""
+        self._log(note, self._clock.now())
+
+    def take(
+        self, told: protocol.Ready | None, styles: tuple[protocol.Style, ...], since: float
+    ) -> takes.Take:
+        """What happened after `since` and in the last LENGTH_S, as far as it is kept.
+
+        A timeline that reaches into that is there from its beginning. `told` is what the engine says of
+        itself.
+        """
+        begin = max(since, self._clock.now() - LENGTH_S)
+        human = [(at, message) for at, message in self._human.copy() if at >= begin]
+        solo = [(at, message) for at, message in self._solo.copy() if at >= begin]
+        passages = [passage for passage in self._passages if passage.last >= begin]
+        first = min([at for at, _ in (*human[:1], *solo[:1])], default=begin)
+        tempo_then = [bpm for at, bpm in self._tempi if at <= first][-1:]
+        tempi = [(0.0, bpm) for bpm in tempo_then] + [(at - first, b) for at, b in self._tempi if at > first]
+        return takes.Take(
+            takes.Log(
+                jazzd=metadata.version("jazzd"),
+                base=told.base if told else "",
+                fingerprint=told.fingerprint if told else "",
+                dtype=told.dtype if told else "",
+                device=told.device if told else "",
+                styles={style.name: style.fingerprint for style in styles if style.fingerprint},
+                passages=tuple(takes.Passage(seed=p.seed, events=tuple(p.events)) for p in passages),
+            ),
+            [(at - first, message) for at, message in human],
+            [(at - first, message) for at, message in solo],
+            tempi,
+        )
+
+    def _log(self, event: protocol.Revise | protocol.Note, now: float) -> None:
+        if not self._passages:
+            return
+        passage = self._passages[-1]
+        passage.last = now
+        passage.events.append(event)
+        self._forget(now)
+
+    def _forget(self, now: float) -> None:
+        """What is older than it need be, and what is too much: timelines as a whole, for so they replay."""
+        while self._passages and self._passages[0].last < now - LENGTH_S:
+            self._passages.popleft()
+        while sum(len(passage.events) for passage in self._passages) > MOST_EVENTS:
+            self._passages.popleft()
+
+
+class TapedLink:
+    """The link to the engine, with the tape listening."""
+
+    def __init__(self, engine: EngineLink, tape: Tape) -> None:
+        self._engine, self._tape = engine, tape
+
+    def send(self, message: protocol.Message) -> None:
+        self._tape.told(message)
+        self._engine.send(message)
+
+
+class Keeper:
+    """Writes takes into a folder; `shoot` makes one of what came after a time of the clock.
+
+    Making one is quick and belongs to the loop, writing it is slow and does not.
+    """
+
+    def __init__(self, folder: Path, clock: Clock, shoot: Callable[[float], takes.Take]) -> None:
+        self.folder = folder
+        self._clock, self._shoot = clock, shoot
+        self._kept_at = float("-inf")
+
+    def shot(self, all_of_it: bool = True) -> takes.Take:
+        """All that is on the tape, or only what came after the last take that was made like this."""
+        since = float("-inf") if all_of_it else self._kept_at
+        if not all_of_it:
+            self._kept_at = self._clock.now()
+        return self._shoot(since)
+
+    def write(self, take: takes.Take) -> Path:
+        """Writes it under a name of the time of day. Raises MidiError where that is not possible."""
+        stem = time.strftime("jazzd-%Y%m%d-%H%M%S")
+        path, number = self.folder / f"{stem}.mid", 1
+        while path.exists():
+            number += 1
+            path = self.folder / f"{stem}-{number}.mid"
+        takes.write(path, take)
+        structlog.get_logger().info("take_kept", file=str(path), notes=len(take.solo))
+        return path

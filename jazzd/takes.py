@@ -1,0 +1,163 @@
+"""Takes: what was played, as a MIDI file that also says how to play it again.
+
+A take is a type-1 file: a conductor track with the tempo map, a track `chords` (what the human played) and a
+track `solo` (what was sent). The conductor track also holds the log, what the engine was asked and what it
+made, as text events of at most TEXT_LIMIT characters: each is `jazzd-take:` and a part of the base64 of the
+zlib of JSON.
+"""
+
+import base64
+import binascii
+import contextlib
+import os
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import mido
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from jazzd.engine.protocol import Note, Revise
+from jazzd.errors import JazzdError, MidiError
+
+MARK = "jazzd-take:"
+TEXT_LIMIT = 32_000
+LARGEST_FILE, LARGEST_LOG = 64 << 20, 128 << 20
+"""Bytes; a file that says more is not one of ours."""
+TICKS_PER_BEAT = 960
+USUAL_BPM = 120.0
+
+Timed = tuple[float, mido.Message]
+"""Seconds after the beginning of the take."""
+
+
+class Passage(BaseModel):
+    """A timeline of the engine, from its `Begin`: revisions and the notes made after each, as they came."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int = Field(ge=0, le=2**32 - 1)
+    events: tuple[Annotated[Revise | Note, Field(discriminator="kind")], ...] = ()
+
+
+class Log(BaseModel):
+    """All that the notes hang on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    jazzd: str = ""
+    base: str = ""
+    fingerprint: str = ""
+    """Of the base's weights."""
+    dtype: str = ""
+    device: str = ""
+    styles: dict[str, str] = Field(default_factory=dict)
+    """Fingerprints of the style files by the names that the mixes use."""
+    passages: tuple[Passage, ...] = ()
+
+
+@dataclass(frozen=True)
+class Take:
+    log: Log
+    chords: Sequence[Timed] = ()
+    solo: Sequence[Timed] = ()
+    tempi: Sequence[tuple[float, float]] = ()
+    """Seconds, and beats a minute from then on."""
+
+
+def write(path: Path, take: Take) -> None:
+    """Writes the file as a whole or not at all. Raises MidiError where it cannot be written."""
+    clock = _Clock(take.tempi)
+    conductor = [(tick, mido.MetaMessage("set_tempo", tempo=tempo)) for tick, tempo in clock.changes]
+    conductor += [(0, mido.MetaMessage("time_signature", numerator=4, denominator=4))]
+    conductor += [(0, mido.MetaMessage("text", text=MARK + part)) for part in _packed(take.log)]
+    tracks = [
+        _track("jazzd", conductor),
+        _track("chords", ((clock.tick(at), message) for at, message in take.chords)),
+        _track("solo", ((clock.tick(at), message) for at, message in take.solo)),
+    ]
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        mido.MidiFile(type=1, ticks_per_beat=TICKS_PER_BEAT, tracks=tracks).save(partial)
+        os.replace(partial, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise MidiError(f"cannot keep the take in {path}: {error.strerror}; set takes.folder") from None
+
+
+def read(path: Path) -> Log:
+    """The log of a take. Raises JazzdError for a file that cannot be read, or is none."""
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise MidiError(f"{path} is no take of jazzd: it is larger than {LARGEST_FILE >> 20} MiB")
+        file = mido.MidiFile(path, clip=True)
+    except OSError as error:
+        raise MidiError(f"{path} cannot be read: {error.strerror or error}") from None
+    except JazzdError:
+        raise
+    except Exception as error:  # mido raises whatever the broken byte leads to
+        raise MidiError(f"{path} is not a MIDI file that can be read: {error}") from None
+    parts = [
+        message.text.removeprefix(MARK)
+        for track in file.tracks
+        for message in track
+        if message.type == "text" and message.text.startswith(MARK)
+    ]
+    if not parts:
+        raise MidiError(f"{path} holds no take: only files of `jazzd keep` and `--record` can be replayed")
+    try:
+        return _unpacked("".join(parts))
+    except (ValueError, zlib.error) as error:  # pydantic's and binascii's errors are ValueErrors
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        raise MidiError(f"{path}: its take is damaged ({reason})") from None
+
+
+def _packed(log: Log) -> list[str]:
+    text = base64.b64encode(zlib.compress(log.model_dump_json(exclude_defaults=False).encode())).decode()
+    return [text[start : start + TEXT_LIMIT] for start in range(0, len(text), TEXT_LIMIT)]
+
+
+def _unpacked(text: str) -> Log:
+    packed = zlib.decompressobj()
+    try:
+        data = packed.decompress(base64.b64decode(text, validate=True), LARGEST_LOG)
+    except binascii.Error as error:
+        raise ValueError(str(error)) from None
+    if packed.unconsumed_tail or not packed.eof:
+        raise ValueError("it is cut off, or far too large")
+    return Log.model_validate_json(data)
+
+
+class _Clock:
+    """Seconds to the ticks of a tempo map."""
+
+    def __init__(self, tempi: Sequence[tuple[float, float]]) -> None:
+        self._places: list[tuple[float, float, float]] = []  # second, tick, ticks a second
+        self.changes: list[tuple[int, int]] = []
+        """Tick, and microseconds a beat."""
+        for at, bpm in sorted({0.0: USUAL_BPM, **{max(0.0, at): bpm for at, bpm in tempi}}.items()):
+            tick = self._exact(at) if self._places else 0.0
+            self._places.append((at, tick, TICKS_PER_BEAT * bpm / 60))
+            self.changes.append((round(tick), mido.bpm2tempo(bpm)))
+
+    def tick(self, at: float) -> int:
+        return max(0, round(self._exact(at)))
+
+    def _exact(self, at: float) -> float:
+        since, tick, speed = next(
+            (place for place in reversed(self._places) if place[0] <= at), self._places[0]
+        )
+        return tick + (at - since) * speed
+
+
+def _track(title: str, events: Iterable[tuple[int, mido.Message]]) -> mido.MidiTrack:
+    track, now = mido.MidiTrack([mido.MetaMessage("track_name", name=title)]), 0
+    for tick, message in sorted(events, key=lambda event: event[0]):
+        track.append(message.copy(time=tick - now))
+        now = tick
+    return track
