@@ -9,7 +9,7 @@ from typing import Self
 
 from pydantic import ValidationError
 
-from jazzd.engine.protocol import Change, Key, Sampling
+from jazzd.engine.protocol import Beats, Change, Key, Sampling
 from jazzd.engine.timeline import Timeline
 from jazzd.errors import ConfigError, StyleError
 from jazzd.moonbeam import resident
@@ -18,7 +18,7 @@ from jazzd.moonbeam.decode import Decoder
 from jazzd.music import chords, harmony, voicing
 from jazzd.music.chords import Chord
 from jazzd.music.notes import Note5D
-from jazzd.music.tempo import to_seconds, to_ticks
+from jazzd.music.tempo import TICKS_PER_SECOND, to_seconds, to_ticks
 from jazzd.styles.wardrobe import Wardrobe
 
 COMPING_VELOCITY = 64
@@ -134,7 +134,8 @@ class SoloGenerator:
             sampling = None
         if not sampling or sampling.low > sampling.high:
             raise ConfigError("temperature is 0..2, top_p above 0 and at most 1, low and high are 0..127")
-        solo = self.improvise(laid_out(parsed, bars_per_chord * 4 * 60 / tempo), sampling, seed=seed)
+        beat_s = 60 / tempo
+        solo = self.improvise(laid_out(parsed, bars_per_chord * 4 * beat_s), sampling, seed, beat_s=beat_s)
         return list(itertools.islice(solo, max_notes))
 
     def improvise(
@@ -143,20 +144,28 @@ class SoloGenerator:
         sampling: Sampling,
         seed: int = 0,
         knob: float = DEFAULT_HARMONY,
+        beat_s: float | None = None,
     ) -> Iterator[Note5D]:
         """Notes over the chords, as they are drawn; `knob` is the harmony knob, 0 free to 1 chord tones only.
+
+        `beat_s` is the length of a beat where that is known, the first of them at second 0: then harmony is
+        stricter on every second one.
 
         The chords are known beforehand, as those of a chart are live: each is there when the notes reach it.
         """
         timeline = Timeline(self._decoder, seed)
         changes = [
             Change(
-                at=to_ticks(part.onset), keys=tuple(part.keys()), weights=harmony.weights(part.chord, knob)
+                at=to_ticks(part.onset),
+                keys=tuple(part.keys()),
+                weights=harmony.weights(part.chord, knob),
+                strong=harmony.weights(part.chord, harmony.on_strong_beats(knob)),
             )
             for part in progression
         ]
         end = to_ticks(progression[-1].onset + progression[-1].duration) if progression else 0
+        beats = Beats(origin=0.0, length=2 * beat_s * TICKS_PER_SECOND) if beat_s else None
         timeline.revise(-1, (), changes, end=end)
-        while note := timeline.next_note(sampling, 0, at_floor=False, epoch=0):
+        while note := timeline.next_note(sampling, 0, at_floor=False, epoch=0, beats=beats):
             lasts = to_seconds(min(note.duration, end - note.onset))
             yield Note5D.from_pitch(to_seconds(note.onset), lasts, note.pitch, note.velocity)

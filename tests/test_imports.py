@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "bench.switch": ("errors", "arrays", "moonbeam", "styles", "teach", "bench"),
     "bench.changes": ("errors", "moonbeam", "teach", "bench"),
     "bench.finetune": ("moonbeam", "teach", "bench"),
+    "bench.lines": ("moonbeam", "engine", "music", "teach", "solo", "bench"),
     "bench.styles": ("errors", "moonbeam", "styles", "bench", "rehearsal"),
     "cli": ("",),
     "__init__": ("music", "solo"),

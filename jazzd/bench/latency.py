@@ -52,22 +52,37 @@ def at_random(chords: int) -> list[Comping]:
     return comped
 
 
-def of_charts(folder: Path, chords: int) -> list[Comping]:
-    """The first so many chords of the charts (`.json`) in the folder, each tune once, at its own tempo.
+@dataclass(frozen=True)
+class Tune:
+    name: str
+    bpm: float
+    progression: chart.Progression
 
-    Raises ConfigError for a folder without charts.
-    """
-    hand, comped = random.Random(300), []
+
+def tunes(folder: Path) -> list[Tune]:
+    """The charts (`.json`) in the folder that are in 4/4, each with its own tempo. Raises ConfigError."""
+    found = []
     for file in sorted(folder.glob("*.json")):
         try:
             progression = chart.read(str(file))
-            bpm = float(json.loads(file.read_text()).get("tempo_bpm") or 120)
         except ConfigError:  # not in 4/4
             continue
-        bar_s = 4 * 60 / bpm
-        comped += [Comping(tuple(voice(c, hand)), bars * bar_s) for c, bars in progression if c]
-    if not comped:
+        bpm = float(json.loads(file.read_text()).get("tempo_bpm") or 120)
+        found.append(Tune(file.stem, bpm, progression))
+    if not found:
         raise ConfigError(f"{folder}: there is no chart (.json) in it")
+    return found
+
+
+def of_charts(folder: Path, chords: int) -> list[Comping]:
+    """The first so many chords of the charts in the folder, each tune once. Raises ConfigError."""
+    hand = random.Random(300)
+    comped = [
+        Comping(tuple(voice(chord, hand)), bars * 4 * 60 / tune.bpm)
+        for tune in tunes(folder)
+        for chord, bars in tune.progression
+        if chord
+    ]
     return comped[:chords]
 
 

@@ -255,6 +255,22 @@ def bench_jitter(
     show(jitter.measure(seconds, clock_jitter, daemon_options(base, dtype, numerics, styles)), as_json)
 
 
+@bench_app.command("lines")
+def bench_lines(
+    charts: Annotated[Path, typer.Argument(metavar="CHARTS", help="A folder of tunes (.json).")],
+    people: Annotated[Path, typer.Argument(metavar="MIDI_DIR", help="Solos of people, chords as markers.")],
+    solos: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
+    base: BaseOption = "builtin",
+    dtype: DtypeOption = None,
+    numerics: NumericsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Set solos at default settings beside those of people (a minute or two)."""
+    from jazzd.bench import lines
+
+    show(lines.measure(charts, people, solos, base, dtype, numerics), as_json)
+
+
 @bench_app.command("band")
 def bench_band(
     base: BaseOption = "builtin",

@@ -201,7 +201,8 @@ def solo(
     generator = SoloGenerator.load(base, styles, dtype, numerics)
     given = {"temperature": temperature, "top_p": top_p}
     wanted = generator.wear(mix) | {name: value for name, value in given.items() if value is not None}
-    notes = generator.improvise(chords, Sampling.model_validate(wanted), seed)
+    beat_s = None if midi else 60 / tempo
+    notes = generator.improvise(chords, Sampling.model_validate(wanted), seed, beat_s=beat_s)
     line = list(islice(notes, max_notes))
     comping = [note for chord in chords for note in chord.notes()]
     markers = [(part.onset, part.chord.symbol if part.chord else NO_CHORD) for part in chords]

@@ -92,7 +92,8 @@ def decoder_of(model: Moonbeam) -> Decoder:
 def improvised(decoder: Decoder, player: Player, chart: Chart, seed: int) -> list[Note5D]:
     """A solo over the chart, with the harmony knob where it is by default. The same seed, the same notes."""
     decoder.mix = player.mix
-    return list(SoloGenerator(decoder).improvise(chart.parts, player.sampling, seed))
+    beat_s = 60 / chart.beats.tempo if len(chart.beats) else None
+    return list(SoloGenerator(decoder).improvise(chart.parts, player.sampling, seed, beat_s=beat_s))
 
 
 def takes(
