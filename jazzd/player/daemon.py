@@ -20,8 +20,9 @@ from jazzd.engine.protocol import Note
 from jazzd.errors import ConfigError, JazzdError, MidiError
 from jazzd.music.notes import Seconds
 from jazzd.player import control, setup
-from jazzd.player.clock import MonotonicClock
+from jazzd.player.clock import Clock, MonotonicClock
 from jazzd.player.commands import Answer, Commands
+from jazzd.player.echo import EchoGuard
 from jazzd.player.ledger import Ledger
 from jazzd.player.link import ableton_link
 from jazzd.player.ports import Output, Ports, open_ports
@@ -36,6 +37,8 @@ from jazzd.player.thru import Thru
 
 STOP_S = 4.0
 """A part that has not closed this long after SIGTERM is left to the system; the notes are off long before."""
+LOOK_S = 0.4
+"""How often the ports are looked at: they are back in use within a second of their return."""
 RECORD_S = 300.0
 """How often a recording is written: well within what the tape holds."""
 UNREACHABLE = (
@@ -85,11 +88,22 @@ async def _life(
 
     # For any thread. The ports come before the session that hears them: it is there when the loop delivers.
     def hear(message: mido.Message, at: float) -> None:
+        if echo.heard(message, at):
+            return
         tape.heard(message, at)
         loop.call_soon_threadsafe(lambda: pulse.do(session.on_message, message, Seconds(at)))
 
     def sent(note_id: int, due: float, sent_at: float) -> None:
         loop.call_soon_threadsafe(lambda: pulse.do(session.on_sent, note_id, due, sent_at))
+
+    def lost() -> None:
+        log.warning("ports_lost", input=ports.input, output=ports.output)
+        pulse.do(session.silence, "ports_lost")
+
+    def found() -> None:
+        scheduler.release_all()  # what could not be released when they went
+        _choose_program(settings, output)
+        log.info("ports_found", input=ports.input, output=ports.output)
 
     def output_failed(error: Exception) -> None:
         log.error("output_failed", reason=str(error))
@@ -98,12 +112,12 @@ async def _life(
         stack.enter_context(control.only_daemon(path))
         stop = stack.enter_context(_stop_signals(loop))
 
-        tape = Tape(clock)
+        tape, echo = Tape(clock), EchoGuard(clock)
         tcp = TcpServer(hear, clock)
         stack.push_async_callback(tcp.close)
         ports = open_ports(midi.backend, midi.input, midi.output, hear, clock)
         stack.callback(ports.close)
-        output = Output(ports.send, tcp.send, tape.sent)
+        output = Output(echo.sent, ports.send, tcp.send, tape.sent)
 
         ledger = Ledger(output.send, path.with_suffix(".ledger"))
         stack.callback(ledger.close)
@@ -139,6 +153,8 @@ async def _life(
         scheduler.release_all()  # what an earlier run left sounding, before anything else is sent
         _choose_program(settings, output)
         scheduler.start()
+        looking = asyncio.create_task(_look_after(ports, clock, found, lost))
+        stack.push_async_callback(_end, looking)
 
         report = partial(status, settings, engine, session, scheduler, ports, tcp)
         reload = _reloading(session, thru, settings, again)
@@ -233,6 +249,20 @@ async def _recording(keeper: Keeper) -> AsyncIterator[None]:
             keeper.write(keeper.shot(all_of_it=False))
         except MidiError as error:
             structlog.get_logger().error("take_not_kept", reason=str(error))
+
+
+async def _look_after(
+    ports: Ports, clock: Clock, found: Callable[[], None], lost: Callable[[], None]
+) -> None:
+    """Tells when the ports go, and when they are back and may be played to."""
+    while True:
+        await asyncio.sleep(LOOK_S)
+        match await asyncio.to_thread(ports.look):  # a driver that hangs must not hang the loop
+            case "lost":
+                lost()
+            case "found":
+                await asyncio.sleep(ports.ready_at - clock.now())
+                found()
 
 
 def _choose_program(settings: Settings, output: Output) -> None:

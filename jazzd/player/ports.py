@@ -1,6 +1,7 @@
 """The MIDI ports of the system: found or created by name, read on the driver's thread."""
 
 import contextlib
+import ctypes
 import gc
 import os
 import socket
@@ -10,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import rtmidi
 import structlog
@@ -47,68 +48,148 @@ class PortList:
 
 
 class Ports:
-    """The open pair of ports, by full name; with backend `none` there is none, and sending does nothing."""
+    """A pair of ports by their names, and whatever becomes of them.
 
-    def __init__(self, backend: str, clock: Clock, reason: str = "") -> None:
-        self.backend = backend
-        self.reason = reason
+    With backend `none` there is none, and sending does nothing. `look` finds out that a port has gone, and
+    opens it again when it is back.
+    """
+
+    def __init__(self, wanted: str, names: tuple[str, str], on_message: OnMessage, clock: Clock) -> None:
+        self.backend = "none"
+        self.reason = ""
         self.input = self.output = ""
         self.ready_at = clock.now()
         """Nothing should be sent before this (seconds of the clock)."""
+        self._wanted, self._names, self._on_message = wanted, names, on_message
         self._clock = clock
-        self._source: Any = None
-        self._target: Any = None
-        self._kept: list[object] = []
-        self._server: socket.socket | None = None
+        self._pair: _Pair | None = None
         self._lock = threading.Lock()
+        self._closed = False
+
+    @property
+    def connected(self) -> bool:
+        return self._pair is not None
 
     def send(self, message: Message) -> None:
-        """Sends on the output port; raises MidiError if the driver would not."""
+        """Sends on the output port; raises MidiError if the driver would not, or while the port is away."""
         with self._lock:  # a driver object that was deleted would crash the process, not raise
-            if self._target is None:
-                return
-            if self._server is not None and _hung_up(self._server):
-                # RtMidi would not say so: it fills a buffer that nobody empties, then waits for ever, and
-                # with it every thread of this process.
-                raise MidiError("the JACK server is gone: start it again, then jazzd")
-            try:
-                self._target.send_message(message.bytes())
-            except (rtmidi.RtMidiError, ValueError) as error:
-                raise MidiError(f"cannot send to {self.output}: {error}; is it still connected?") from None
+            if self._pair is not None:
+                self._pair.send(message)
+            elif self.output and not self._closed:
+                raise MidiError(f"{self.output} is gone; jazzd waits for its return")
+
+    def open(self) -> None:
+        """Opens the pair. Raises MidiError where there is no backend, or no such port."""
+        found = list_ports(self._wanted)
+        if found.backend == "none":
+            self.reason = found.reason
+            raise MidiError(found.reason)
+        pair = _Pair(found.backend, self._names, self._on_message, self._clock)
+        self.ready_at = self._clock.now() + SETTLE_S
+        with self._lock:
+            self._pair, self.backend, self.reason = pair, found.backend, ""
+            self.input, self.output = pair.input, pair.output
+
+    def look(self) -> Literal["lost", "found"] | None:
+        """Whether the ports have gone, or come back and are open again. May take a while: not for the loop.
+
+        One thread at a time.
+        """
+        if self._closed or self._wanted in ("tcp", "none"):
+            return None
+        if self._pair is not None:
+            if self._pair.alive():
+                return None
+            with self._lock:
+                gone, self._pair = self._pair, None
+            gone.abandon()
+            return "lost"
+        try:
+            self.open()
+        except MidiError:
+            return None
+        return "found"
 
     def close(self) -> None:
-        if self._source is not None:
-            self._source.cancel_callback()
-            # A callback that waits for the interpreter lock now would be waited for by close_port, which
-            # holds it: let it through first.
-            time.sleep(0.05)
-            _delete(self._source)
+        """Closes the pair for good."""
         with self._lock:
-            if self._target is not None:
-                _delete(self._target)
-            if self._server is not None:
-                self._server.close()
-            self._source = self._target = self._server = None
+            pair, self._pair, self._closed = self._pair, None, True
+        if pair is not None:
+            pair.close()
 
-    def _open(self, input_name: str, output_name: str, on_message: OnMessage) -> None:
-        if self.backend == "jack" and sys.platform == "linux":
-            self._server = _connect_jack()
-        self._source = _client(rtmidi.MidiIn, self.backend)
-        self._target = _client(rtmidi.MidiOut, self.backend)
+
+class _Pair:
+    """Two open ports of a driver. Raises MidiError where they cannot be opened."""
+
+    def __init__(self, backend: str, names: tuple[str, str], on_message: OnMessage, clock: Clock) -> None:
+        self.input = self.output = ""
+        self._server = _connect_jack() if backend == "jack" and sys.platform == "linux" else None
+        self._source = _client(rtmidi.MidiIn, backend)
+        self._target = _client(rtmidi.MidiOut, backend)
         self._source.ignore_types(sysex=True, timing=False, active_sense=True)
-        receive = _receiver(on_message, self._clock)
+        receive = _receiver(on_message, clock)
         self._source.set_callback(receive)
         # python-rtmidi frees its record of the callback in cancel_callback, and a callback that waits for the
         # interpreter lock then reads it: so the record must live longer.
         self._kept = gc.get_referrers(receive)
-        with _as_midi_error(self.backend):
-            # Both lists before either port is opened: ours must not be found as somebody else's, or we would
-            # play into our own ear.
+        try:
+            with _as_midi_error(backend):
+                # Both lists before either port is opened: ours must not be found as somebody else's, or we
+                # would play into our own ear.
+                sources, targets = self._source.get_ports(), self._target.get_ports()
+                # A virtual input is a target in the eyes of the others, and the other way round.
+                self.input = _open_port(self._source, names[0], sources, self._target, targets, "midi.input")
+                self.output = _open_port(
+                    self._target, names[1], targets, self._source, sources, "midi.output"
+                )
+        except MidiError:
+            self.close()
+            raise
+        self._watched = (self.input in sources, self.output in targets)
+        """Which of them are somebody else's, who may take them away."""
+
+    def send(self, message: Message) -> None:
+        """Raises MidiError."""
+        if self._server is not None and _hung_up(self._server):
+            # RtMidi would not say so: it fills a buffer that nobody empties, then waits for ever, and with it
+            # every thread of this process.
+            raise MidiError("the JACK server is gone; jazzd waits for its return")
+        try:
+            self._target.send_message(message.bytes())
+        except (rtmidi.RtMidiError, ValueError) as error:
+            raise MidiError(f"cannot send to {self.output}: {error}; is it still connected?") from None
+
+    def alive(self) -> bool:
+        """Whether both ports are still there."""
+        if self._server is not None and _hung_up(self._server):
+            return False
+        try:
             sources, targets = self._source.get_ports(), self._target.get_ports()
-            # A virtual input is a target in the eyes of the others, and the other way round.
-            self.input = _open_port(self._source, input_name, sources, self._target, targets, "midi.input")
-            self.output = _open_port(self._target, output_name, targets, self._source, sources, "midi.output")
-        self.ready_at = self._clock.now() + SETTLE_S
+        except rtmidi.RtMidiError:
+            return False
+        theirs, ours = self._watched
+        return (not theirs or self.input in sources) and (not ours or self.output in targets)
+
+    def close(self) -> None:
+        self._source.cancel_callback()
+        # A callback that waits for the interpreter lock now would be waited for by close_port, which holds
+        # it: let it through first.
+        time.sleep(0.05)
+        _delete(self._source)
+        _delete(self._target)
+        if self._server is not None:
+            self._server.close()
+
+    def abandon(self) -> None:
+        """Lets go of ports that are no more."""
+        if self._server is None or not _hung_up(self._server):
+            self.close()
+            return
+        # Closing would wait a second for a server that is no more, with the interpreter lock in its hands,
+        # and so would the end of the objects: they never end.
+        for client in (self._source, self._target):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(client))
+        self._server.close()
 
 
 class Output:
@@ -134,19 +215,15 @@ def open_ports(backend: str, input_name: str, output_name: str, on_message: OnMe
 
     `backend`: auto alsa jack coremidi winmm tcp none. `auto` without any MIDI system gives backend `none` and
     its reason; a backend that was named and is not there raises MidiError, and so does a port that neither
-    exists nor can be created.
+    exists nor can be created, but on Windows, where loopMIDI may come later.
     """
-    found = list_ports(backend)
-    if found.backend == "none":
-        if backend not in ("auto", "tcp", "none"):
-            raise MidiError(found.reason)
-        return Ports("none", clock, found.reason)
-    ports = Ports(found.backend, clock)
+    ports = Ports(backend, (input_name, output_name), on_message, clock)
     try:
-        ports._open(input_name, output_name, on_message)
-    except MidiError:
-        ports.close()
-        raise
+        ports.open()
+    except MidiError as error:
+        if backend not in ("auto", "tcp", "none") and sys.platform != "win32":
+            raise
+        ports.reason = str(error)
     return ports
 
 

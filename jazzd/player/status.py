@@ -49,6 +49,7 @@ def status(
             "backend": "tcp" if ports.backend == "none" and tcp.address else ports.backend,
             "input": ports.input,
             "output": ports.output,
+            "connected": ports.connected,
             "tcp": tcp.address,
         },
         "chord": session.chord.symbol if session.chord else "",
