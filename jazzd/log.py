@@ -2,12 +2,14 @@
 
 import contextlib
 import logging
+import logging.handlers
 import os
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TextIO, cast
 
 import structlog
@@ -20,6 +22,8 @@ QUEUE_LIMIT = 1000
 """Lines that wait for a reader of stderr; what comes on top is dropped, and counted."""
 FAREWELL_S = 0.3
 """How long the end of the process waits for that reader."""
+FILE_LIMIT, FILES = 5 << 20, 4
+"""Bytes of a log file, and how many older ones are kept."""
 _RETRY_S = 0.02
 
 
@@ -94,9 +98,49 @@ class Writer:
 
 
 @contextlib.contextmanager
-def to_stderr() -> Iterator[None]:
-    """Events go to stderr from here on, at the level that JAZZD_LOG names (else info), and what is still
-    queued when the block ends is written if somebody reads it. Raises ConfigError for another name."""
+def to_file(path: Path) -> Iterator[None]:
+    """Events go to the file, one JSON object a line, and what was in it before to `.1`, `.2` ... when it has
+    grown to FILE_LIMIT bytes; level as in `to_stderr`. Raises ConfigError where it cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.handlers.RotatingFileHandler(
+            path, maxBytes=FILE_LIMIT, backupCount=FILES, encoding="utf-8"
+        )
+    except OSError as error:
+        raise ConfigError(f"the log {path} cannot be written: {error.strerror}") from None
+    with to_stderr(cast(TextIO, _Rotating(handler))):
+        yield
+    handler.close()
+
+
+class _Rotating:
+    """A stream of lines, as `Writer` wants one, into a file that is turned over."""
+
+    encoding = "utf-8"
+
+    def __init__(self, handler: logging.handlers.RotatingFileHandler) -> None:
+        self._handler = handler
+
+    def write(self, text: str) -> None:
+        record = logging.LogRecord("jazzd", logging.INFO, "", 0, text.rstrip("\n"), None, None)
+        self._handler.emit(record)
+
+    def flush(self) -> None:
+        """The handler does that itself."""
+
+    def fileno(self) -> int:
+        raise OSError("lines go through the handler")
+
+    def isatty(self) -> bool:
+        return False
+
+
+@contextlib.contextmanager
+def to_stderr(stream: TextIO | None = None) -> Iterator[None]:
+    """Events go to stderr (or `stream`) from here on, at the level that JAZZD_LOG names (else info), and what
+    is still queued when the block ends is written if somebody reads it. Raises ConfigError for another
+    name."""
+    stream = stream or sys.stderr
     level = os.environ.get("JAZZD_LOG", "info").lower()
     if level not in LEVELS:
         raise ConfigError(f"JAZZD_LOG: {level!r} is not a level; allowed are {', '.join(LEVELS)}")
@@ -109,12 +153,12 @@ def to_stderr() -> Iterator[None]:
         structlog.processors.format_exc_info,
         structlog.processors.JSONRenderer(),
     ]
-    writer = Writer(sys.stderr)
+    writer = Writer(stream)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
-            *(pretty if sys.stderr.isatty() else machine),
+            *(pretty if stream.isatty() else machine),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         logger_factory=structlog.WriteLoggerFactory(cast(TextIO, writer)),

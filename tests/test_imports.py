@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "styles": ("errors", "arrays", "moonbeam.targets", "moonbeam.config", "moonbeam.storage"),
     "styles.wardrobe": ("errors", "moonbeam", "styles"),
     "takes": ("errors", "engine.protocol"),
-    "player": ("errors", "music", "config", "log", "engine.protocol", "takes"),
+    "player": ("errors", "music", "config", "log", "engine.protocol", "takes", "service.notify"),
     "render": ("errors", "music"),
     "engine": ("errors", "arrays", "music", "log", "moonbeam", "styles"),
     "teach": ("errors", "arrays", "music", "moonbeam", "styles"),

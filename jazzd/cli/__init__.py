@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from jazzd.cli import base, learning, measuring, playing, styles
+from jazzd.cli import base, learning, measuring, playing, service, styles
 from jazzd.errors import ConfigError, JazzdError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app.add_typer(learning.app)
 app.add_typer(measuring.app)
 app.add_typer(base.app, name="base")
 app.add_typer(styles.app, name="styles")
+app.add_typer(service.app, name="service")
 
 
 def main() -> None:

@@ -53,6 +53,10 @@ def run(
     record: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write all that is played into this folder.")
     ] = None,
+    log_file: Annotated[
+        Path | None,
+        typer.Option("--log", metavar="FILE", help="Write the log there, not to stderr; it is rotated."),
+    ] = None,
 ) -> None:
     """Run the daemon: chords in, solos out, until Ctrl-C or SIGTERM."""
     from jazzd import log
@@ -78,7 +82,7 @@ def run(
         check_base(settings.engine.base)
     if record:
         check_folder(record)
-    with log.to_stderr():
+    with log.to_file(log_file) if log_file else log.to_stderr():
         daemon.run(
             settings,
             numerics,

@@ -34,11 +34,14 @@ from jazzd.player.supervisor import Callbacks, Supervisor
 from jazzd.player.tape import Keeper, Tape, TapedLink
 from jazzd.player.tcp import TcpServer
 from jazzd.player.thru import Thru
+from jazzd.service.notify import Notifier
 
 STOP_S = 4.0
 """A part that has not closed this long after SIGTERM is left to the system; the notes are off long before."""
 LOOK_S = 0.4
 """How often the ports are looked at: they are back in use within a second of their return."""
+TELL_S, HEALTHY_S = 1.0, 0.1
+"""How often the service manager is told of us, and how long the sending of one note may take."""
 RECORD_S = 300.0
 """How often a recording is written: well within what the tape holds."""
 UNREACHABLE = (
@@ -69,6 +72,10 @@ def run(
             "tcp://127.0.0.1:9090` there and set engine.address to that (docs/fl-studio.md)"
         )
     sys.setswitchinterval(0.0005)
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        structlog.get_logger().warning(
+            "runs_as_root", reason="jazzd needs no rights of root; run it as a user"
+        )
     gc.collect()
     gc.freeze()
     with asyncio.Runner(loop_factory=_new_event_loop) as runner:
@@ -169,6 +176,11 @@ async def _life(
         _warn(settings, ports, tcp)
         log.info("started", **report()["midi"])
 
+        notifier = Notifier.of(os.environ)
+        stack.callback(notifier.stopping)
+        telling = asyncio.create_task(_tell_system(notifier, engine, session, scheduler))
+        stack.push_async_callback(_end, telling)
+
         await stop.wait()
         if keeping.done():
             keeping.result()
@@ -249,6 +261,27 @@ async def _recording(keeper: Keeper) -> AsyncIterator[None]:
             keeper.write(keeper.shot(all_of_it=False))
         except MidiError as error:
             structlog.get_logger().error("take_not_kept", reason=str(error))
+
+
+async def _tell_system(
+    notifier: Notifier, engine: Supervisor, session: Session, scheduler: Scheduler
+) -> None:
+    """Tells the service manager that the daemon is ready, how it is, and that it lives: from the loop, and
+    only while notes can go out."""
+    ready, told, every_s = False, "", min(TELL_S, (notifier.watchdog_s or TELL_S) / 2)
+    while True:
+        if engine.state == "ready" and not ready:
+            ready = True
+            notifier.ready()
+        style, p99 = session.styling.style or "plain", session.latency.summary()["p99"]
+        base = engine.ready.base if engine.ready else "no base yet"
+        status = f"{engine.state}: {base}, style {style}" + (f", p99 {p99:.0f} ms" if p99 else "")
+        if status != told:
+            told = status
+            notifier.status(status)
+        if scheduler.healthy(HEALTHY_S):
+            notifier.alive()
+        await asyncio.sleep(every_s)
 
 
 async def _look_after(

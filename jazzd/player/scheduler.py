@@ -156,6 +156,13 @@ class Scheduler:
         with self._changed:
             return not (self._ons or self._offs or self._ledger.sounding)
 
+    def healthy(self, patience_s: float) -> bool:
+        """Whether notes can go out: its thread lives, and is not stuck in a driver for longer than that."""
+        if not self._thread.is_alive() or not self._changed.acquire(timeout=patience_s):
+            return False
+        self._changed.release()
+        return True
+
     def figures(self) -> OutputFigures:
         with self._changed:
             sounding = len(self._ledger.sounding)

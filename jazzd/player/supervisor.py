@@ -23,6 +23,14 @@ BACK_OFF_S = (0.0, 0.5, 1.0, 2.0, 5.0)
 """Before the first restart, the second, ..."""
 STEADY_S = 10.0
 """An engine that was ready for this long has its failures before forgiven."""
+WARM_UP = (
+    protocol.Begin(seed=0),
+    protocol.Revise(epoch=0, now=0, floor=1, answer=True, keys=(protocol.Key(0, 100, 60, 64),)),
+    protocol.Advance(now=0, until=50),
+)
+AFTER_WARM_UP = protocol.Revise(epoch=0, now=0, floor=1, playing=False)
+WARM_UP_S = 20.0
+"""An engine that has made no note by then cannot make any."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,8 @@ class _Link:
     writer: asyncio.StreamWriter
     child: asyncio.subprocess.Process | None = None
     pong: int = 0
+    warming: bool = False
+    """It is ready by its own account, and plays a phrase that nobody hears."""
 
     async def receive(self) -> protocol.ToPlayer:
         """The engine's next message. Raises EngineError when there will be none."""
@@ -176,7 +186,13 @@ class Supervisor:
         try:
             link.writer.write(protocol.line(protocol.Hello()))
             while True:
-                self._hear(await link.receive(), link, callbacks)
+                waiting = asyncio.timeout(WARM_UP_S if link.warming else None)
+                try:
+                    async with waiting:
+                        message = await link.receive()
+                except TimeoutError:
+                    raise EngineError(f"it made no note within {WARM_UP_S:.0f} s") from None
+                self._hear(message, link, callbacks)
         except EngineError as error:
             reason = str(error)
         finally:
@@ -191,6 +207,11 @@ class Supervisor:
 
     def _hear(self, message: protocol.ToPlayer, link: _Link, callbacks: Callbacks) -> None:
         match message:
+            case protocol.Note() if link.warming:
+                link.warming = False
+                link.writer.write(protocol.line(AFTER_WARM_UP))
+                self.state = "ready"
+                callbacks.ready()
             case protocol.Note():
                 callbacks.note(message)
             case protocol.Styles(styles=styles):
@@ -199,9 +220,10 @@ class Supervisor:
                 link.pong = n
             case protocol.Ready():
                 self.ready = message
-                self.state = "ready"
                 self._log.info("engine_ready", **message.model_dump(exclude={"kind"}))
-                callbacks.ready()
+                link.warming = True
+                for warm_up in WARM_UP:
+                    link.writer.write(protocol.line(warm_up))
             case protocol.Failed(reason=reason) if self.ready is None:
                 raise ModelError(reason)
             case protocol.Failed(reason=reason):

@@ -1,0 +1,92 @@
+"""Puts the service in force and takes it out again, on whichever system this is."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jazzd.errors import JazzdError
+from jazzd.service import launchd, systemd, windows
+from jazzd.service.definition import Definition
+
+SYSTEMS = {"linux": systemd.define, "darwin": launchd.define, "win32": windows.define}
+TIMEOUT_S = 120
+
+
+def definition(command: Sequence[str]) -> Definition:
+    """How this system starts `command` at login. Raises JazzdError where it has none of the three ways."""
+    define = SYSTEMS.get(sys.platform)
+    if define is None:
+        raise JazzdError(f"{sys.platform} has no login service that jazzd knows; start `jazzd run` yourself")
+    return define(command, Path.home())
+
+
+def install(service: Definition) -> None:
+    """Writes the file and puts it in force; again, where it is there already. Raises JazzdError, with nothing
+    half done left behind."""
+    tool = service.enable[0][0]
+    if shutil.which(tool) is None:
+        raise JazzdError(f"there is no {tool} here: this system does not start services; start `jazzd run`")
+    before = service.path.read_bytes() if service.path.exists() else None
+    try:
+        service.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = service.path.with_name(f".{service.path.name}.{os.getpid()}")
+        partial.write_text(service.text, encoding=service.encoding)
+        os.replace(partial, service.path)
+    except OSError as error:
+        raise JazzdError(f"cannot write {service.path}: {error.strerror}") from None
+    try:
+        for command in service.enable:
+            _run(command)
+    except JazzdError:
+        if before is None:
+            service.path.unlink(missing_ok=True)
+        else:
+            service.path.write_bytes(before)
+        raise
+
+
+def uninstall(service: Definition) -> bool:
+    """Takes it out and the file away; False where there was none. Raises JazzdError."""
+    if not service.path.exists():
+        return False
+    for command in service.disable:
+        with contextlib.suppress(JazzdError):  # what is not in force cannot be taken out
+            _run(command)
+    service.path.unlink()
+    return True
+
+
+def status(service: Definition) -> dict[str, object]:
+    """Whether the file is there and is ours of today, and what the system says."""
+    installed = service.path.exists()
+    current = installed and service.path.read_text(encoding=service.encoding) == service.text
+    said = ""
+    if installed:
+        try:
+            said = _run(service.query) or "running"
+        except JazzdError as error:
+            said = str(error)
+    return {
+        "system": service.system,
+        "file": str(service.path),
+        "installed": installed,
+        "current": current,
+        "state": said,
+        "log": service.log,
+    }
+
+
+def _run(command: Sequence[str]) -> str:
+    """What it printed. Raises JazzdError with what it complained about."""
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise JazzdError(f"`{' '.join(command)}`: {error}") from None
+    if ended.returncode:
+        said = (ended.stderr or ended.stdout).strip().splitlines()
+        raise JazzdError(f"`{' '.join(command)}`: {said[0] if said else f'exit code {ended.returncode}'}")
+    return ended.stdout.strip()

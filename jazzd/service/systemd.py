@@ -1,0 +1,65 @@
+"""A unit of the user's own systemd."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from jazzd.service.definition import Definition
+
+NAME = "jazzd.service"
+TEXT = """\
+# Written by `jazzd service install`; `jazzd service uninstall` takes it away again.
+[Unit]
+Description=jazzd, improvised solos over MIDI
+# Sound first, where there is any: jazzd also finds ports that come later.
+After=pipewire.service wireplumber.service jack.service
+# Try for ever: a stage that lost its power gets it back at any time.
+StartLimitIntervalSec=0
+
+[Service]
+# Ready when the engine has played a silent phrase; STATUS says base, style and p99.
+Type=notify
+NotifyAccess=main
+ExecStart={command}
+ExecReload=/bin/kill -HUP $MAINPID
+# A big base on a cold compile cache takes minutes.
+TimeoutStartSec=300
+TimeoutStopSec=10
+# Fed by the loop, and only while notes can go out: a daemon that hangs is restarted.
+WatchdogSec=10
+Restart=on-failure
+RestartSec=1
+RestartSteps=5
+RestartMaxDelaySec=30
+# Wrong settings do not get better by trying again.
+RestartPreventExitStatus=2
+# It needs no more rights than it has, and writes nothing outside the user's own folders.
+NoNewPrivileges=yes
+ProtectSystem=full
+PrivateTmp=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+# The published 839M base takes 5 GB in float32.
+MemoryMax=75%
+# Notes go out on time when every core decodes.
+LimitRTPRIO=20
+
+[Install]
+WantedBy=default.target
+"""
+
+
+def define(command: Sequence[str], home: Path) -> Definition:
+    """The unit that runs `command`."""
+    quoted = " ".join(shlex.quote(word).replace("%", "%%") for word in command)
+    systemctl = ("systemctl", "--user")
+    return Definition(
+        "systemd",
+        home / ".config" / "systemd" / "user" / NAME,
+        TEXT.format(command=quoted),
+        "utf-8",
+        ((*systemctl, "daemon-reload"), (*systemctl, "enable", "--now", NAME)),
+        ((*systemctl, "disable", "--now", NAME), (*systemctl, "daemon-reload")),
+        (*systemctl, "is-active", NAME),
+        f"journalctl --user -u {NAME} -f",
+    )
