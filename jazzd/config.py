@@ -26,6 +26,7 @@ from jazzd.errors import ConfigError, JazzdError
 from jazzd.music import chart
 
 FILE_NAME = "daemon.toml"
+SHORTEST_TOKEN, LONGEST_TOKEN = 16, 1024
 NARROWEST = 11
 """Semitones from the lowest to the highest pitch of a solo, at least."""
 RESERVED_CONTROLS = frozenset({0, 6, 32, 38, 64, *range(96, 102)})
@@ -139,6 +140,7 @@ class Engine(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     address: EngineAddress = ""
+    token_file: str = ""
 
 
 class Styles(Section):
@@ -307,6 +309,20 @@ def load(path: Path | None = None, overrides: Mapping[str, Mapping[str, object]]
     return _placed(settings, file, given)
 
 
+def read_token(file: Path) -> str:
+    """The word that player and engine share, from a file that only its user may read. Raises ConfigError."""
+    try:
+        token = file.read_text().strip()
+        private = sys.platform == "win32" or not file.stat().st_mode & 0o077
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the token file {file} cannot be read: {error}") from None
+    if not private:
+        raise ConfigError(f"{file} can be read by others; chmod 600 it, and choose another token")
+    if not SHORTEST_TOKEN <= len(token) <= LONGEST_TOKEN:
+        raise ConfigError(f"{file}: a token is {SHORTEST_TOKEN} to {LONGEST_TOKEN} characters long")
+    return token
+
+
 def _placed(settings: Settings, file: Path | None, given: Mapping[str, Any]) -> Settings:
     """With every path absolute: one that the file names is relative to the file."""
 
@@ -314,14 +330,16 @@ def _placed(settings: Settings, file: Path | None, given: Mapping[str, Any]) -> 
         named_by_file = file and _origin((section, key), file, given) == str(file)
         return (file.parent if file and named_by_file else Path.cwd()) / path.expanduser()
 
-    styles, solo, takes = settings.styles, settings.solo, settings.takes
+    styles, solo, takes, engine = settings.styles, settings.solo, settings.takes, settings.engine
     folder = takes.folder and str(place("takes", "folder", Path(takes.folder)))
+    token = engine.token_file and str(place("engine", "token_file", Path(engine.token_file)))
     sheet = str(place("solo", "chart", Path(solo.chart))) if solo.chart.endswith(".json") else solo.chart
     return settings.model_copy(
         update={
             "styles": styles.model_copy(update={"folder": place("styles", "folder", styles.folder)}),
             "takes": takes.model_copy(update={"folder": folder or str(user_music_path() / "jazzd")}),
             "solo": solo.model_copy(update={"chart": sheet}),
+            "engine": engine.model_copy(update={"token_file": token}),
         }
     )
 

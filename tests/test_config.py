@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jazzd.config import Settings, load, remember_controls, socket_path
+from jazzd.config import Settings, load, read_token, remember_controls, socket_path
 from jazzd.errors import ConfigError, JazzdError
 
 SHIPPED = Path(__file__).parent.parent / "daemon.toml"
@@ -159,3 +159,18 @@ def test_learnt_controls_without_a_file_go_to_the_users_own() -> None:
     file = remember_controls(None, {"style": 74})
     assert load().control.style == 74
     assert file.read_text() == "[control]\nstyle = 74\n"
+
+
+def test_a_token_is_its_users_secret(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_token(file)
+    file.write_text("open sesame, twice\n")
+    file.chmod(0o644)
+    with pytest.raises(ConfigError, match="chmod 600"):
+        read_token(file)
+    file.chmod(0o600)
+    assert read_token(file) == "open sesame, twice"
+    file.write_text("short")
+    with pytest.raises(ConfigError, match="16 to 1024"):
+        read_token(file)

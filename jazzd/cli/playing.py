@@ -108,18 +108,24 @@ def engine(
     max_resident: Annotated[
         int, typer.Option(min=1, max=256, help="Styles kept on the device; more are loaded when first used.")
     ] = 32,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The word a player has to say; needed beyond this machine."),
+    ] = None,
 ) -> None:
     """Run the engine alone, for WSL2 or a machine with a GPU."""
     import asyncio
 
     from jazzd import log
+    from jazzd.config import read_token
     from jazzd.engine import server
 
     def load() -> server.Loaded:
         return server.load(base, dtype, numerics, device, styles, max_resident)
 
+    token = read_token(token_file) if token_file else ""
     with log.to_stderr():
-        asyncio.run(server.serve(listen, load))
+        asyncio.run(server.serve(listen, load, token))
 
 
 @app.command()

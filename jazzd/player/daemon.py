@@ -15,7 +15,7 @@ from typing import Any
 import mido
 import structlog
 
-from jazzd.config import Settings, socket_path
+from jazzd.config import Settings, read_token, socket_path
 from jazzd.engine.protocol import Note
 from jazzd.errors import ConfigError, JazzdError, MidiError
 from jazzd.music.notes import Seconds
@@ -131,7 +131,8 @@ async def _life(
         scheduler = Scheduler(ledger, clock, sent, output_failed)
         stack.callback(scheduler.close)
 
-        engine = Supervisor(engine_command, settings.engine.address)
+        token = settings.engine.token_file and read_token(Path(settings.engine.token_file))
+        engine = Supervisor(engine_command, settings.engine.address, token)
         link = stack.enter_context(ableton_link(settings.tempo.source, settings.tempo.bpm, clock))
         session = setup.session(settings, TapedLink(engine, tape), scheduler, clock, link)
         thru = Thru(ledger, output.send)

@@ -92,15 +92,16 @@ class _Link:
 
 class Supervisor:
     """`command` starts an engine when `--listen fd:N` is added; with an `address` (unix:PATH or
-    tcp://HOST:PORT) somebody else keeps the engine, and nothing is started."""
+    tcp://HOST:PORT) somebody else keeps the engine, who may want to hear a `token`, and nothing is
+    started."""
 
-    def __init__(self, command: Sequence[str], address: str = "") -> None:
+    def __init__(self, command: Sequence[str], address: str = "", token: str = "") -> None:
         self.state: Literal["starting", "ready", "failed"] = "starting"
         self.restarts = 0
         self.ready: protocol.Ready | None = None
         """What the engine said of itself when it was last ready."""
         self._command = command
-        self._address = address
+        self._address, self._token = address, token
         self._link: _Link | None = None
         self._log = structlog.get_logger()
 
@@ -184,7 +185,7 @@ class Supervisor:
         pinging = asyncio.create_task(self._ping(link))
         code = None
         try:
-            link.writer.write(protocol.line(protocol.Hello()))
+            link.writer.write(protocol.line(protocol.Hello(token=self._token)))
             while True:
                 waiting = asyncio.timeout(WARM_UP_S if link.warming else None)
                 try:
