@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from jazzd.cli.options import (
     BaseOption,
@@ -215,6 +216,33 @@ def bench_engine(
     from jazzd.bench.engine import bench
 
     show(bench(base, dtype, numerics, device), as_json)
+
+
+@app.command()
+def doctor(
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="The settings, as of `run`.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check everything that music needs, and say what to do about it (ten seconds or so)."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from jazzd.config import load
+    from jazzd.doctor import examine, to_json
+
+    told = to_json(examine(load(config)))
+    if as_json:
+        show(told, as_json)
+    else:
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+        colours = {"ok": "green", "warn": "yellow", "fail": "red"}
+        for check in told["checks"]:
+            mend = f"\n[bold]{escape(check['mend'])}[/]" if check["mend"] else ""
+            state = f"[{colours[check['state']]}]{check['state']}[/]"
+            table.add_row(state, check["name"], escape(check["found"]) + mend)
+        Console().print(table)
+    if told["state"] == "fail":
+        raise typer.Exit(1)
 
 
 @bench_app.command("latency")

@@ -1,0 +1,271 @@
+"""Is all as it should be? Every check says what it found, and what to do."""
+
+import contextlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import mido
+
+from jazzd.config import Settings, socket_path
+from jazzd.errors import JazzdError
+from jazzd.player import control, ports
+from jazzd.player.clock import MonotonicClock
+from jazzd.player.latency import summary
+from jazzd.service import manager
+
+State = Literal["ok", "warn", "fail"]
+PROBES, PAUSE_S, LOST_S = 100, 0.005, 0.5
+"""Notes that are sent round, how far apart, and when one counts as lost."""
+WANTED_TIMER_MS, WANTED_ROUND_TRIP_MS = 2.0, 10.0
+WANTED_RTPRIO = 10
+MODEL_S = 120
+PROBE_NAME = "jazzd doctor"
+
+
+@dataclass(frozen=True)
+class Check:
+    name: str
+    state: State
+    found: str
+    mend: str = ""
+    """What to do about it; empty where all is well."""
+
+
+def examine(settings: Settings) -> list[Check]:
+    """Every check, in the order in which things depend on each other."""
+    checks: list[Callable[[], Check]] = [
+        _system,
+        _priority,
+        _timer,
+        lambda: _device(settings),
+        lambda: _base(settings),
+        lambda: _styles(settings),
+        lambda: _midi(settings),
+        lambda: _synth(settings),
+        lambda: _loopback(settings),
+        _folder,
+        _service,
+        _daemon,
+    ]
+    return [check() for check in checks]
+
+
+def to_json(checks: list[Check]) -> dict[str, Any]:
+    """The checks by name, and the worst of their states."""
+    order: tuple[State, ...] = ("ok", "warn", "fail")
+    worst = max((check.state for check in checks), key=order.index)
+    return {"state": worst, "checks": [asdict(check) for check in checks]}
+
+
+def _system() -> Check:
+    found = f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
+    if "microsoft" in platform.release().lower() and not Path("/dev/snd/seq").exists():
+        mend = "WSL2 has no MIDI ports: run the player in Windows, the engine here (docs/fl-studio.md)"
+        return Check("system", "warn", f"{found}, in WSL2", mend)
+    return Check("system", "ok", found)
+
+
+def _priority() -> Check:
+    if sys.platform != "linux":
+        return Check("priority", "ok", "the system decides")
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_RTPRIO)[0]
+    if os.geteuid() == 0 or limit >= WANTED_RTPRIO or limit == resource.RLIM_INFINITY:
+        return Check("priority", "ok", "notes may go before everything else")
+    mend = "add yourself to the group audio, or write `@audio - rtprio 20` into /etc/security/limits.d/audio.conf"
+    return Check("priority", "warn", f"real-time priority is limited to {limit}", mend)
+
+
+def _timer() -> Check:
+    late = []
+    for _ in range(100):
+        before = time.perf_counter()
+        time.sleep(0.001)
+        late.append(1000 * (time.perf_counter() - before) - 1)
+    p99 = summary(late)["p99"] or 0.0
+    found = f"a pause of 1 ms is {p99:.2f} ms late (99 of 100)"
+    if p99 <= WANTED_TIMER_MS:
+        return Check("timer", "ok", found)
+    mend = "close what keeps every core busy; on a laptop, plug it in"
+    return Check("timer", "warn", found, mend)
+
+
+def _device(settings: Settings) -> Check:
+    if settings.engine.address:
+        return Check("device", "ok", f"the engine at {settings.engine.address} has its own")
+    script = "import jax; print(jax.default_backend(), jax.devices()[0].device_kind, jax.__version__)"
+    found, error = _python("-c", script)
+    if error:
+        return Check("device", "fail", f"JAX does not start: {error}", "install jazzd anew: make setup")
+    backend = found.split()[0]
+    wanted = {"cuda": "gpu"}.get(settings.engine.device, settings.engine.device)
+    if wanted not in ("auto", backend):
+        mend = "install jazzd[cuda13], or set engine.device to cpu"
+        return Check("device", "fail", f"{found}, but engine.device is {settings.engine.device}", mend)
+    return Check("device", "ok", f"{found}, {os.cpu_count()} cores")
+
+
+def _base(settings: Settings) -> Check:
+    if settings.engine.address:
+        return Check("base", "ok", f"the engine at {settings.engine.address} has its own")
+    found, error = _python("-m", "jazzd", "base", "info", "--base", settings.engine.base, "--json")
+    if error:
+        return Check("base", "fail", error, "set engine.base to builtin, or convert it again")
+    told = json.loads(found)
+    if told.get("intact") is False:
+        mend = "convert or fetch it again: styles may not fit it any more"
+        return Check("base", "fail", f"{settings.engine.base} was changed after it was made", mend)
+    return Check("base", "ok", f"{settings.engine.base}, {told['parameters'] / 1e6:.1f} million parameters")
+
+
+def _styles(settings: Settings) -> Check:
+    folder = settings.styles.folder
+    found, error = _python(
+        "-m", "jazzd", "styles", "--styles", str(folder), "--base", settings.engine.base, "--json"
+    )
+    if error:
+        return Check("styles", "warn", error, "set styles.folder to a folder that can be read")
+    records = json.loads(found)
+    bad = [record["name"] for record in records if record["status"] not in ("ready", "loading")]
+    said = f"{len(records) - len(bad)} ready in {folder}"
+    if bad:
+        return Check("styles", "warn", f"{said}; not: {', '.join(bad)}", "`jazzd styles` says why")
+    return Check("styles", "ok", said)
+
+
+def _midi(settings: Settings) -> Check:
+    midi = settings.midi
+    if midi.backend in ("tcp", "none"):
+        return Check("ports", "ok", f"midi.backend is {midi.backend}, {midi.tcp_listen or 'no address'}")
+    listed = ports.list_ports(midi.backend)
+    if listed.backend == "none":
+        mend = "start ALSA or JACK (PipeWire brings the second), or set midi.tcp_listen"
+        return Check("ports", "fail", listed.reason, mend)
+    missing = [
+        name
+        for name, there in ((midi.input, listed.inputs), (midi.output, listed.outputs))
+        if not any(name in each for each in there)
+    ]
+    if missing and sys.platform == "win32":
+        mend = "create them with loopMIDI, or name others in midi.input and midi.output"
+        return Check("ports", "fail", f"{listed.backend}: there is no {' and no '.join(missing)}", mend)
+    made = f"; jazzd makes {' and '.join(missing)}" if missing else ""
+    return Check("ports", "ok", f"{listed.backend}{made}")
+
+
+def _synth(settings: Settings) -> Check:
+    listed = ports.list_ports(settings.midi.backend)
+    name = next((each for each in listed.outputs if settings.midi.output in each), settings.midi.output)
+    if "GS Wavetable" in name:
+        mend = "it answers a quarter of a second late: play through any other synthesizer"
+        return Check("synth", "warn", name, mend)
+    return Check("synth", "ok", name)
+
+
+def _loopback(settings: Settings) -> Check:
+    listed = ports.list_ports(settings.midi.backend)
+    if listed.backend in ("none", "winmm"):
+        return Check("loop-back", "ok", "not measured: there is no port that leads back to us")
+    try:
+        times = _round_trips(listed.backend)
+    except JazzdError as error:
+        return Check("loop-back", "fail", str(error), "start the MIDI system anew")
+    told = summary(times)
+    lost = PROBES - len(times)
+    if lost or not times:
+        return Check("loop-back", "fail", f"{lost} of {PROBES} notes were lost", "is the MIDI system busy?")
+    found = (
+        f"there and back in {told['p50']:.1f} ms, 99 of 100 within {told['p99']:.1f} ms; midi.lead_ms that "
+        f"makes up for it: {told['p50']:.1f}"
+    )
+    if (told["p99"] or 0) > WANTED_ROUND_TRIP_MS:
+        return Check("loop-back", "warn", found, "a smaller buffer of the sound system makes it shorter")
+    return Check("loop-back", "ok", found)
+
+
+def _round_trips(backend: str) -> list[float]:
+    """Milliseconds that notes took out of a port of ours and back into another. Raises MidiError."""
+    clock, heard, times = MonotonicClock(), threading.Event(), []
+    came = [0.0]
+
+    def hear(message: mido.Message, at: float) -> None:
+        came[0] = at
+        heard.set()
+
+    # Each opens the port that the other has made.
+    with _opened(backend, f"{PROBE_NAME} a", f"{PROBE_NAME} b", hear, clock):
+        names = f"{PROBE_NAME} b", f"{PROBE_NAME} a"
+        with _opened(backend, *names, lambda message, at: None, clock) as sender:
+            time.sleep(ports.SETTLE_S)
+            for number in range(PROBES):
+                heard.clear()
+                sent = clock.now()
+                sender.send(mido.Message("note_on", note=number % 128, velocity=1))
+                if heard.wait(LOST_S):
+                    times.append(1000 * (came[0] - sent))
+                time.sleep(PAUSE_S)
+    return times
+
+
+@contextlib.contextmanager
+def _opened(
+    backend: str, into: str, out: str, hear: ports.OnMessage, clock: MonotonicClock
+) -> Iterator[ports.Ports]:
+    pair = ports.open_ports(backend, into, out, hear, clock)
+    try:
+        yield pair
+    finally:
+        pair.close()
+
+
+def _folder() -> Check:
+    try:
+        return Check("runtime folder", "ok", str(socket_path().parent))
+    except JazzdError as error:
+        return Check("runtime folder", "fail", str(error), "set JAZZD_SOCKET")
+
+
+def _service() -> Check:
+    try:
+        told = manager.status(manager.definition([sys.executable, "-m", "jazzd", "run"]))
+    except JazzdError as error:
+        return Check("service", "ok", str(error))
+    if not told["installed"]:
+        return Check("service", "ok", "jazzd does not start at login (`jazzd service install`)")
+    return Check("service", "ok", f"{told['system']}: {told['state']}")
+
+
+def _daemon() -> Check:
+    try:
+        told = control.ask({"do": "status"})
+    except JazzdError as error:
+        return Check("daemon", "ok", str(error))
+    latency, notes = told["chord_to_note_ms"], told["notes"]
+    found = f"engine {told['engine']['state']}, {notes['late']} of {notes['sent']} notes late"
+    if latency["n"]:
+        found += f", chord to note {latency['p50']:.0f} ms, 99 of 100 within {latency['p99']:.0f} ms"
+    if told["engine"]["state"] != "ready" or not told["midi"].get("connected", True):
+        return Check("daemon", "warn", found, "`jazzd status` says more")
+    return Check("daemon", "ok", found)
+
+
+def _python(*words: str) -> tuple[str, str]:
+    """What a Python of our own printed, and what it complained about."""
+    try:
+        ended = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=MODEL_S)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return "", str(error)
+    if ended.returncode:
+        said = ended.stderr.strip().splitlines()
+        return "", (said[-1] if said else f"exit code {ended.returncode}").removeprefix("jazzd: ")
+    return ended.stdout.strip(), ""
