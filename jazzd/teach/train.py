@@ -27,7 +27,7 @@ from jaxtyping import Array, Float
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from jazzd.errors import JazzdError, MidiError, ModelError
+from jazzd.errors import JazzdError, MidiError, ModelError, StyleError
 from jazzd.teach import corpus, recipe
 from jazzd.teach.dataset import Batch
 from jazzd.teach.history import History
@@ -150,8 +150,8 @@ def _agreed(stop: bool) -> bool:
 def _set_out(trainer: Trainer, course: Course, history: History, run: Path) -> None:
     """Note what the base foretells before the training. Raises ModelError where the run began on another."""
     if history.start is None:
+        figures = {kind: trainer.validate(part) for kind, part in course.validation.items()}
         with writing(run):
-            figures = {kind: trainer.validate(part) for kind, part in course.validation.items()}
             history.add({"step": 0, **figures, "base": course.mark})
     elif history.start["base"] != course.mark:
         raise ModelError(
@@ -181,9 +181,11 @@ def _save(checkpoints: ocp.CheckpointManager, run: Path, step: int, state: dict[
 
 @contextmanager
 def writing(run: Path) -> Iterator[None]:
-    """Makes a full disk one sentence."""
+    """Makes a full disk one sentence that says how to go on."""
     try:
         yield
+    except (MidiError, ModelError, StyleError) as error:  # of who writes a file of that kind
+        raise ModelError(f"{error}; mend that, then go on with --resume") from None
     except OSError as error:
         raise _unwritten(run, error.strerror or str(error)) from None
     except ValueError as error:  # orbax's, with the system's words somewhere in it
