@@ -254,9 +254,9 @@ def test_a_full_disk_leaves_the_last_checkpoint(
 def test_what_does_not_fit_the_disk_is_one_sentence_and_leaves_no_half_files(
     midi: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The recipe, the pieces, the best weights. Each time it goes on as far as there is room."""
+    """The recipe, the pieces, the best weights, the checkpoint: it goes on as far as there is room."""
     run, writing = tmp_path / "run", train.writing
-    for size, said in ((100, "run: "), (1_000, "run: "), (50_000, "best: ")):
+    for size, said in ((100, "run: "), (1_000, "run: "), (50_000, "best: "), (2_000_000, "run: ")):
 
         @contextmanager
         def cramped(run: Path, size: int = size) -> Iterator[None]:
@@ -268,7 +268,8 @@ def test_what_does_not_fit_the_disk_is_one_sentence_and_leaves_no_half_files(
             trained(midi, run, resume=True)
         assert "\n" not in str(error.value)
         assert not [path for path in run.iterdir() if path.name.startswith(".")]
-        assert not (run / "best").exists()
+        assert (run / "best").exists() == (size == 2_000_000)
+    assert not list((run / "checkpoints").iterdir())
 
 
 def same(resumed: Run, uninterrupted: Run) -> None:

@@ -10,6 +10,8 @@ import os
 import re
 import shutil
 import signal
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -174,9 +176,17 @@ def begin(run: Path, choices: Recipe | StyleRecipe, pieces: Sequence[corpus.Piec
 def _save(checkpoints: ocp.CheckpointManager, run: Path, step: int, state: dict[str, Any]) -> None:
     """Keep a checkpoint; the one before goes only when this one is whole."""
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-    if shutil.disk_usage(run).free < 2 * size:  # orbax finds out too, but not without tracebacks
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    _make_sure_of_room(run, 2 * size)  # orbax finds out too, but not without tracebacks
     checkpoints.save(step, args=ocp.args.StandardSave(state))
+
+
+def _make_sure_of_room(run: Path, size: int) -> None:
+    """Raises OSError where no file of so many bytes can be written."""
+    if shutil.disk_usage(run).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if sys.platform == "linux":  # which tells of quotas and limits, too
+        with tempfile.TemporaryFile(dir=run) as file:
+            os.posix_fallocate(file.fileno(), 0, size)
 
 
 @contextmanager
