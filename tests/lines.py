@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from jazzd.music import chords
-from jazzd.teach.line import UNKNOWN, Beats, Line
+from jazzd.teach.line import Line
+from jazzd.teach.metre import UNKNOWN, Beats
 
 
 def line(

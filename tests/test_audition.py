@@ -12,7 +12,8 @@ from jazzd.engine.protocol import Sampling
 from jazzd.styles.wardrobe import Wardrobe
 from jazzd.teach import audition
 from jazzd.teach.audition import CHARTS, Player, before_and_after, charts, improvised, own_chart, takes
-from jazzd.teach.line import Line, steady
+from jazzd.teach.line import Line
+from jazzd.teach.metre import steady
 
 WILD = Player(sampling=Sampling(temperature=1.0, top_p=1.0))
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from lines import line
 
 from jazzd.teach.copying import among, copying, longest_shared, repeated_bars
-from jazzd.teach.line import Line, steady
+from jazzd.teach.line import Line
+from jazzd.teach.metre import steady
 
 MELODIES = st.lists(st.lists(st.integers(60, 63), max_size=25), min_size=1, max_size=6)
 

@@ -1,5 +1,6 @@
 """Folders of MIDI files as strangers leave them."""
 
+from dataclasses import astuple
 from pathlib import Path
 from typing import IO
 
@@ -12,6 +13,7 @@ from jazzd.errors import MidiError
 from jazzd.moonbeam import midi, tokens
 from jazzd.teach import corpus
 from jazzd.teach.corpus import VALIDATION_SHARE, Piece, Refused
+from jazzd.teach.metre import steady
 
 CHANGES = [(0, "Dm7"), (200, "G7b9"), (400, "Cmaj7"), (600, "N.C.")]
 NOT_CHORDS = [(0, "take 2"), (0, "Intro"), (150, "H7"), (300, "1/4 = 120"), (500, "")]
@@ -107,7 +109,7 @@ def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     pieces = [
         Piece("déjà/vu_1.mid", midi.encode(midi.decode(_rows(3))), tuple(CHANGES)),
         Piece("plain", _rows(1)),
-        Piece("a.mid", _rows(7), ((5, "C♯ø/E"),), "test", "right-hand", "notes"),
+        Piece("a.mid", _rows(7), ((5, "C♯ø/E"),), "test", "right-hand", "notes", steady(130.0, 5.0)),
     ]
     corpus.save(tmp_path / "corpus.npz", pieces)
     loaded = corpus.load(tmp_path / "corpus.npz")
@@ -116,6 +118,18 @@ def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     for ours, theirs in zip(pieces, loaded, strict=True):
         np.testing.assert_array_equal(ours.rows, theirs.rows)
         assert ours.lot() == theirs.lot()
+        for stated, kept in zip(astuple(ours.beats), astuple(theirs.beats), strict=True):
+            np.testing.assert_array_equal(stated, kept)
+
+
+def test_a_dataset_from_before_there_were_beats_has_none(tmp_path: Path) -> None:
+    corpus.save(tmp_path / "new.npz", [Piece("a", _rows(2)), Piece("b", _rows(3))])
+    with np.load(tmp_path / "new.npz") as stored:
+        np.savez(tmp_path / "old.npz", **{name: stored[name] for name in stored if "beat" not in name})
+    assert [(p.name, len(p.rows), len(p.beats)) for p in corpus.load(tmp_path / "old.npz")] == [
+        ("a", 2, 0),
+        ("b", 3, 0),
+    ]
 
 
 def test_a_save_that_is_killed_leaves_the_file_before(

@@ -11,9 +11,10 @@ from lines import line
 from jazzd.errors import MidiError
 from jazzd.moonbeam import midi
 from jazzd.music.notes import Note5D
-from jazzd.teach import corpus
+from jazzd.teach import corpus, prepare
 from jazzd.teach.corpus import Piece
-from jazzd.teach.line import UNKNOWN, beats_of, of_file, of_files, of_notes, of_piece, steady
+from jazzd.teach.line import of_notes, of_piece
+from jazzd.teach.metre import UNKNOWN, beats_of, steady
 
 
 def conducted(*events: tuple[int, mido.MetaMessage], end: int = 4000) -> mido.MidiFile:
@@ -97,17 +98,17 @@ def test_the_line_of_a_piece_is_its_pitched_notes() -> None:
     assert [(tick, chord and chord.symbol) for tick, chord in found.changes] == [(0, "Dm7"), (20, None)]
 
 
-def test_files_lend_their_beats_and_lost_ones_none(tmp_path: Path) -> None:
-    path = tiny.write_midi(tmp_path / "a" / "x.mid", tiny.walk(8))
+def test_a_piece_has_the_beats_of_its_file(tmp_path: Path) -> None:
+    path = tiny.write_midi(tmp_path / "x.mid", tiny.walk(8))
+    silent = corpus.read(path, "x.mid")
     file = midi.read_midi(path)
     file.tracks[0].insert(0, tempo(120))
     file.save(path)
-    piece = corpus.read(path, "a/x.mid")
-    assert isinstance(piece, Piece)
-    (found,) = of_files(tmp_path, [piece])
-    assert found.beats.ticks.tolist() == pytest.approx([0, 50, 100, 150, 200])
-    path.unlink()
-    assert len(of_file(tmp_path, piece).beats) == 0
+    for found in (corpus.read(path, "x.mid"), prepare.study(None, path, "x.mid")):
+        assert isinstance(found, Piece)
+        assert of_piece(found).beats.ticks.tolist() == pytest.approx([0, 50, 100, 150, 200])
+    assert isinstance(silent, Piece)
+    assert len(of_piece(silent).beats) == 0
 
 
 def test_notes_in_seconds_become_rows() -> None:

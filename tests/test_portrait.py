@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from lines import line
 
-from jazzd.teach.line import steady
+from jazzd.teach.metre import steady
 from jazzd.teach.portrait import BINS, distribution, overlap, overlaps, portrait
 
 BEATS = steady(120.0, 60.0)

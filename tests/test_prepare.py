@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
+import disk
 import mido
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from jazzd.errors import MidiError
-from jazzd.moonbeam.tokens import ONSET
+from jazzd.moonbeam.tokens import OCTAVE, ONSET, PITCH_CLASS
 from jazzd.teach import corpus, prepare, report
 from jazzd.teach.corpus import Gathered, Piece, Refused
 from jazzd.teach.prepare import split, study
@@ -128,6 +130,28 @@ def test_nothing_else_is_written_over(tmp_path: Path) -> None:
     found = Gathered((studied(tiny.write_midi(tmp_path / "a.mid", tiny.walk(20))),), ())
     with pytest.raises(MidiError, match="other files"):
         prepare.write(tmp_path, found)
+
+
+def test_what_does_not_fit_the_disk_leaves_the_dataset_before(messy: Path, tmp_path: Path) -> None:
+    found, target = prepare.prepare(messy), tmp_path / "dataset"
+    for size in (100, 3_000, 60_000):  # the picture, the report, the pieces
+        with disk.full(size), pytest.raises(MidiError, match=r"File too large\); choose another folder"):
+            prepare.write(target, heavy(found))
+        assert not target.exists()
+    prepare.write(target, found)
+    before = {path.name: path.read_bytes() for path in target.iterdir()}
+    with disk.full(60_000), pytest.raises(MidiError, match="File too large"):
+        prepare.write(target, heavy(found))
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == before
+
+
+def heavy(found: Gathered) -> Gathered:
+    """With a piece that takes much room."""
+    dice = np.random.default_rng(0)
+    rows = np.concatenate([np.arange(60_000)[:, None], dice.integers(1, 100, (60_000, 5))], axis=1)
+    rows[:, OCTAVE] %= 10
+    rows[:, PITCH_CLASS] %= 12
+    return replace(found, pieces=(*found.pieces, Piece("long.mid", rows)))
 
 
 def test_only_drums_are_no_dataset(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from jazzd.errors import MidiError
 from jazzd.moonbeam import lora, weights
 from jazzd.moonbeam.tokens import NAMES
 from jazzd.styles.wardrobe import Wardrobe
-from jazzd.teach import audition, evaluate, gallery, matrix, review
+from jazzd.teach import audition, corpus, evaluate, gallery, matrix, prepare, review
 from jazzd.teach.audition import Player
 from jazzd.teach.corpus import Refused
 from jazzd.teach.review import Review, Scope
@@ -98,6 +99,28 @@ def test_the_table_has_a_column_for_each(found: Review) -> None:
     assert rows["nats per note"] == "-"
     assert rows["notes"] == "180"
     assert rows["notes copied at a stretch, most"] == "60"
+
+
+def test_a_dataset_knows_its_beats(music: Path, found: Review, tmp_path: Path) -> None:
+    """The same is told of it as of the folder that it was made of, even when that is gone."""
+    pieces = [replace(p, side="test") for p in prepare.prepare(music).pieces]
+    corpus.save(tmp_path / corpus.STORED, pieces)
+    scope = Scope(tmp_path, solos=0)
+    told = review.review(tiny.model(), [Player()], scope).to_json()["reference"]
+    of_folder = review.review(tiny.model(), [Player()], replace(scope, music=music)).to_json()["reference"]
+    assert told["density"]["per_beat"] == pytest.approx(60 / 23.6)
+    assert told["chord_tones"]["on_strong_beats"] is not None
+    assert told["density"] == of_folder["density"]
+
+
+def test_drums_are_no_reference(tmp_path: Path) -> None:
+    file = mido.MidiFile(tiny.write_midi(tmp_path / "kit.mid", tiny.walk(30)))
+    for message in file.tracks[0]:
+        if not message.is_meta:
+            message.channel = 9
+    file.save(tmp_path / "kit.mid")
+    with pytest.raises(MidiError, match="only drums in it; name"):
+        review.review(tiny.model(), [Player()], Scope(tmp_path))
 
 
 def test_the_picture_is_one(found: Review, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 import tiny
 
 from jazzd.moonbeam import weights
+from jazzd.teach import corpus
 
 CHANGES = [(0, "Dm7"), (400, "G7"), (800, "Cmaj7")]
 OPTIONS = ("--steps", "4", "--batch-size", "4", "--length", "64", "--warmup-steps", "1")
@@ -18,9 +19,15 @@ OPTIONS = ("--steps", "4", "--batch-size", "4", "--length", "64", "--warmup-step
 
 @pytest.fixture(scope="module")
 def midi(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("midi")
-    for n in range(30):
+    """A dataset: that each process reads files is not what is asked here, and takes the most time."""
+    folder = tmp_path_factory.mktemp("dataset")
+    paths = [
         tiny.write_midi(folder / f"tune {n}.mid", tiny.walk(80, first=55 + n % 12), CHANGES)
+        for n in range(30)
+    ]
+    read = [corpus.read(path, path.name) for path in paths]
+    pieces = [piece for piece in read if isinstance(piece, corpus.Piece)]
+    corpus.save(folder / corpus.STORED, corpus.split(pieces))
     return folder
 
 

@@ -7,10 +7,12 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import disk
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +25,7 @@ from rich.console import Console
 from jazzd.errors import MidiError, ModelError
 from jazzd.moonbeam import decode, weights
 from jazzd.moonbeam.model import causal_mask, token_nll
-from jazzd.teach import full, loss
+from jazzd.teach import full, loss, train
 from jazzd.teach.corpus import VALIDATION_SHARE, Piece
 from jazzd.teach.dataset import Batch, Dataset
 from jazzd.teach.full import train_base, whole
@@ -233,7 +235,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(
     write_text = Path.write_text
 
     def write(path: Path, text: str) -> int:
-        if path.name == "history.partial" and '"step": 8' in text:
+        if path.name.startswith(".history.jsonl") and '"step": 8' in text:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return write_text(path, text)
 
@@ -247,6 +249,27 @@ def test_a_full_disk_leaves_the_last_checkpoint(
                 trained(midi, tmp_path / "run", resume=True)
         assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["4"]
     same(trained(midi, tmp_path / "run", resume=True), uninterrupted)
+
+
+def test_what_does_not_fit_the_disk_is_one_sentence_and_leaves_no_half_files(
+    midi: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recipe, the pieces, the best weights, the checkpoint: it goes on as far as there is room."""
+    run, writing = tmp_path / "run", train.writing
+    for size, said in ((100, "run: "), (1_000, "run: "), (50_000, "best: "), (2_000_000, "run: ")):
+
+        @contextmanager
+        def cramped(run: Path, size: int = size) -> Iterator[None]:
+            with writing(run), disk.full(size):
+                yield
+
+        monkeypatch.setattr(train, "writing", cramped)
+        with pytest.raises(ModelError, match=f"{said}cannot be written .File too large.*--resume") as error:
+            trained(midi, run, resume=True)
+        assert "\n" not in str(error.value)
+        assert not [path for path in run.iterdir() if path.name.startswith(".")]
+        assert (run / "best").exists() == (size == 2_000_000)
+    assert not list((run / "checkpoints").iterdir())
 
 
 def same(resumed: Run, uninterrupted: Run) -> None:

@@ -1,11 +1,15 @@
 """The commands. Whatever needs the model is imported inside its command, so that the rest starts at once."""
 
+import errno
 import sys
 
 import typer
 
 from jazzd.cli import base, learning, measuring, playing, service, styles
 from jazzd.errors import ConfigError, JazzdError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""The disk is: Python does not say which file was to be written."""
 
 app = typer.Typer(
     name="jazzd",
@@ -32,9 +36,9 @@ def main() -> None:
     except JazzdError as error:
         sys.exit(_complain(error, 1))
     except OSError as error:
-        if error.filename is None:  # not about a file that the user named
+        if error.filename is None and error.errno not in FULL:  # not about a file that the user named
             raise
-        sys.exit(_complain(f"{error.filename}: {error.strerror}", 1))
+        sys.exit(_complain(f"{error.filename or 'what it prints'}: {error.strerror}", 1))
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not _out_of_memory(error):
             raise

@@ -72,6 +72,8 @@ def prepare(
     Console().print(report.shown(figures))
     for refused in found.refused:
         print(f"left out: {refused.reason}")
+    if not figures["sides"]["validation"]["pieces"]:
+        print("this is one tune alone: a style can be learned from it, but not judged; add more tunes")
     print(f"{output} is a dataset now: jazzd finetune {output} --name NAME")
 
 
@@ -269,7 +271,8 @@ def _make_style(
     result = train_style(midi, run, folder / f"{name}{folders.SUFFIX}", recipe, console, resume, team)
     if console.quiet:
         return
-    print(f"held-out pieces, nats per note: {result.base:.3f} for the base, {result.style:.3f} with {name}")
+    what = "held-out pieces" if result.held_out else "the end of the one tune"
+    print(f"{what}, nats per note: {result.base:.3f} for the base, {result.style:.3f} with {name}")
     if result.style >= result.base:
         print(f"{name} foretells them no better than the base does: it needs more music to learn from")
     print(f"{name} is in {result.path}: a running daemon has it at once")

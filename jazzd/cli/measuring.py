@@ -181,12 +181,16 @@ def _review(stage: _Stage, style: str, scope: "Scope", plot: Path | None, as_jso
         players.insert(0, Player(style, stage.mix(style), Sampling.model_validate(settings)))
     with stage.progress() as step:
         found = review(stage.model, players, scope, step, stage.left_out)
-    if plot:
-        gallery.draw(plot, found.portraits)
+    # Before the picture: should that fail, what took so long is not lost.
     if as_json:
         show(found.to_json(), as_json)
     else:
         Console().print(gallery.table(found))
+    if plot:
+        try:
+            gallery.draw(plot, found.portraits)
+        except OSError as error:
+            raise JazzdError(f"{plot}: cannot be written ({error.strerror}); name another --plot") from None
 
 
 def _matrix(stage: _Stage, folders: dict[str, Path], with_chords: bool, as_json: bool) -> None:

@@ -442,7 +442,10 @@ def use_compile_cache() -> None:
         except ImportError:  # the bench alone, without jazzd's own packages
             return
         folder = str(user_cache_path("jazzd") / "compiled")
-    os.makedirs(folder, mode=0o700, exist_ok=True)
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+    except OSError:  # a full disk, or one that is only to be read: then everything is compiled anew
+        return
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -70,7 +70,8 @@ def timed(midi: mido.MidiFile) -> Iterator[tuple[float, mido.Message]]:
             f"{midi.filename or 'the file'} counts time in SMPTE frames; export it with ticks per beat"
         )
     tempo, seconds = 500000, 0.0
-    for message in mido.merge_tracks(midi.tracks):
+    # Each message was checked when it was read, and a copy for each use of the file need not be again.
+    for message in mido.merge_tracks(midi.tracks, skip_checks=True):
         if message.time > 0:
             seconds += message.time * (tempo * 1e-6 / midi.ticks_per_beat)
         yield seconds, message

@@ -3,10 +3,9 @@
 import dataclasses
 import json
 import math
-import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from flax import nnx
 
 from jazzd.errors import ModelError
+from jazzd.files import replacing
 from jazzd.moonbeam import checkpoint, halves, storage, untrained
 from jazzd.moonbeam.config import Config, Numerics
 from jazzd.moonbeam.model import Kernel, Moonbeam
@@ -302,7 +302,7 @@ def save(folder: Path, config: Config, tensors: Mapping[str, np.ndarray]) -> str
     mark, new = storage.fingerprint(tensors), not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _replacing(folder / WEIGHTS) as partial, _replacing(folder / CONFIG) as sizes:
+        with replacing(folder / WEIGHTS) as partial, replacing(folder / CONFIG) as sizes:
             storage.write(partial, tensors, {"fingerprint": mark})
             sizes.write_text(_json(config))
     except OSError as error:
@@ -318,22 +318,10 @@ def set_numerics(folder: Path, numerics: Numerics) -> None:
     """Make these the numerics of the base in a folder. Raises ModelError."""
     config = dataclasses.replace(Config.load(folder / CONFIG), numerics=numerics)
     try:
-        with _replacing(folder / CONFIG) as partial:
+        with replacing(folder / CONFIG) as partial:
             partial.write_text(_json(config))
     except OSError as error:
         raise ModelError(f"{folder}: cannot be written ({error.strerror or error})") from None
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A file to write that takes the place of `path` when all went well, and goes away otherwise."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        with suppress(OSError):
-            partial.unlink()
 
 
 def _json(config: Config) -> str:

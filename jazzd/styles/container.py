@@ -8,13 +8,14 @@ import json
 import math
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from jazzd import files
 from jazzd.arrays import Float
 from jazzd.errors import StyleError
 from jazzd.moonbeam import storage
@@ -102,16 +103,12 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Raises StyleError when it cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        os.replace(partial, path)
+        with files.replacing(path) as partial:
+            yield partial
     except OSError as error:
         raise StyleError(f"{path}: cannot be written ({error.strerror})") from None
-    finally:
-        with suppress(OSError):
-            partial.unlink()
 
 
 def shown(text: str) -> str:

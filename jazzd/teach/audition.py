@@ -15,7 +15,8 @@ from jazzd.music.notes import Note5D
 from jazzd.music.tempo import to_seconds, to_ticks
 from jazzd.render.midi import write_midi
 from jazzd.solo import SoloGenerator, Sounding, laid_out
-from jazzd.teach.line import Beats, Line, of_notes, steady
+from jazzd.teach.line import Line, of_notes
+from jazzd.teach.metre import Beats, steady
 
 LONGEST_S = 60.0
 """Of the chords of one chart; a long piece is left there."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from jazzd.arrays import Float, Int
 from jazzd.moonbeam.tokens import ONSET, VELOCITY, Rows
-from jazzd.teach.line import beats_of
+from jazzd.teach.metre import beats_of
 
 LIVELY = 0.1
 """Tempo changes a beat from which a map was made for the music."""

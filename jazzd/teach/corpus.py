@@ -1,11 +1,10 @@
 """A folder of MIDI files as note rows with their chord symbols, read once and kept as one file."""
 
 import hashlib
-import os
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -17,9 +16,11 @@ import numpy as np
 from jaxtyping import Int
 
 from jazzd.errors import ConfigError, MidiError
+from jazzd.files import replacing
 from jazzd.moonbeam import midi
 from jazzd.moonbeam.tokens import OCTAVE, ONSET, PITCH_CLASS, TICKS_PER_SECOND
 from jazzd.music import chords
+from jazzd.teach.metre import UNKNOWN, Beats, beats_of
 
 STORED = "corpus.npz"
 """The file with a folder's pieces."""
@@ -47,6 +48,8 @@ class Piece:
     voice: str = ""
     """Which of the file's notes these are, by `voices.choose`; all of them as they stand if empty."""
     chords_from: str = "markers"
+    beats: Beats = UNKNOWN
+    """Those that its file states."""
 
     @property
     def tune(self) -> str:
@@ -130,7 +133,9 @@ def read(path: Path, name: str) -> Piece | Refused:
         rows = midi.encode(file)
     except MidiError as error:
         return Refused(name, str(error))
-    return Piece(name, rows, marked(file)) if len(rows) else Refused(name, f"{path}: no notes in it")
+    if not len(rows):
+        return Refused(name, f"{path}: no notes in it")
+    return Piece(name, rows, marked(file), beats=beats_of(file))
 
 
 def marked(file: mido.MidiFile) -> Changes:
@@ -179,7 +184,7 @@ def gather(folder: Path, step: Step = lambda done, of: None) -> Gathered:
 
 
 def save(path: Path, pieces: Sequence[Piece]) -> None:
-    """Write the pieces as one npz file, under its final name only when it is whole."""
+    """Write the pieces as one npz file, under its final name only when it is whole. Raises OSError."""
     symbols = [symbol for piece in pieces for _, symbol in piece.chords]
     contents: dict[str, Any] = {
         "lengths": np.array([len(piece.rows) for piece in pieces], np.int64),
@@ -187,14 +192,13 @@ def save(path: Path, pieces: Sequence[Piece]) -> None:
         "chord_counts": np.array([len(piece.chords) for piece in pieces], np.int64),
         "chord_ticks": np.array([tick for piece in pieces for tick, _ in piece.chords], np.int64),
         "chord_symbols": np.array(symbols, np.str_),
+        "beat_counts": np.array([len(piece.beats) for piece in pieces], np.int64),
+        "beat_ticks": np.concatenate([np.zeros(0), *(p.beats.ticks for p in pieces)]),
+        "beat_bars": np.concatenate([np.zeros(0, np.int64), *(p.beats.bars for p in pieces)]),
+        "beat_strong": np.concatenate([np.zeros(0, bool), *(p.beats.strong for p in pieces)]),
     } | {text: np.array([getattr(piece, text) for piece in pieces], np.str_) for text in TEXTS}
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with partial.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **contents)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **contents)
 
 
 def load(path: Path) -> list[Piece]:
@@ -208,10 +212,22 @@ def load(path: Path) -> list[Piece]:
                 dict(zip(TEXTS, each, strict=True))
                 for each in zip(*(stored[t].tolist() for t in TEXTS), strict=True)
             ]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+            beats = _beats(stored) or [UNKNOWN] * len(texts)
+        starts = [0, *ends.tolist()]
+        return [
+            Piece(rows=part, chords=tuple(changes[begin:end]), beats=stated, **named)
+            for part, begin, end, named, stated in zip(
+                rows, starts, [*starts[1:], len(changes)], texts, beats, strict=True
+            )
+        ]
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         raise MidiError(f"{path}: no dataset, or a damaged one; run `jazzd prepare` again") from None
-    starts = [0, *ends.tolist()]
-    return [
-        Piece(rows=part, chords=tuple(changes[begin:end]), **named)
-        for part, begin, end, named in zip(rows, starts, [*starts[1:], len(changes)], texts, strict=True)
-    ]
+
+
+def _beats(stored: Mapping[str, np.ndarray]) -> list[Beats]:
+    """Each piece's; none at all in what was written before datasets had beats: a run of that time goes on."""
+    if "beat_counts" not in stored:
+        return []
+    ends = np.cumsum(stored["beat_counts"])[:-1]
+    parts = (np.split(stored[f"beat_{each}"], ends) for each in ("ticks", "bars", "strong"))
+    return list(map(Beats, *parts))

@@ -1,8 +1,6 @@
 """How likely a base finds music it has not heard, in nats a note."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from flax import nnx
 from jaxtyping import Bool, Float, Int
 
 from jazzd.errors import MidiError, ModelError
+from jazzd.files import replacing
 from jazzd.moonbeam import lora
 from jazzd.moonbeam.model import Moonbeam, causal_mask, token_nll
 from jazzd.moonbeam.tokens import COMPING, EOS, FIELDS, INSTRUMENT, NAMES, ONSET, SOS, Vocabulary, chunks
@@ -65,7 +64,7 @@ def read(
         pieces = corpus.load(folder / corpus.STORED)
         found_on = next((side for side in sides if any(piece.side == side for piece in pieces)), None)
         if found_on is None:
-            raise MidiError(f"{folder}: no piece of the dataset is on the side {' or '.join(sides)}")
+            raise MidiError(f"{folder}: it has no piece on the side {' or '.join(sides)}; name other music")
         return [piece for piece in pieces if piece.side == found_on], 0
     found = corpus.read_folder(folder)
     refused = [item for item in found if isinstance(item, Refused)]
@@ -124,16 +123,11 @@ def score_rows(model: Moonbeam, source: Path, target: Path, mix: lora.Mix | None
     except MidiError as error:
         raise ModelError(f"{source}: {error}") from None
     token_nll = np.concatenate(scores)
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        with partial.open("wb") as file:  # numpy would add a suffix to a name
+        with replacing(target) as partial, partial.open("wb") as file:  # numpy would add a suffix to a name
             np.savez(file, token_nll=token_nll)
-        os.replace(partial, target)
     except OSError as error:
         raise ModelError(f"{target}: cannot be written ({error.strerror})") from None
-    finally:
-        with suppress(OSError):
-            partial.unlink()
     return {"sequences": len(token_nll), "tokens": token_nll.size, "output": str(target)}
 
 

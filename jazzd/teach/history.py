@@ -7,6 +7,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from jazzd.files import replacing
+
 VALIDATION = {
     "chords": "validation: solos over chords",
     "plain": "validation: other music",
@@ -49,12 +51,11 @@ class History:
         self.entries = [entry for entry in self.entries if entry["step"] <= step]
 
     def add(self, figures: dict[str, Any]) -> bool:
-        """Whether these are the best so far."""
+        """Note the figures of a validation; whether they are the best so far. Raises OSError."""
         self.entries.append(figures)
         if self.writes:
-            partial = self.path.with_suffix(".partial")
-            partial.write_text("".join(json.dumps(entry) + "\n" for entry in self.entries))
-            partial.replace(self.path)
+            with replacing(self.path) as partial:
+                partial.write_text("".join(json.dumps(entry) + "\n" for entry in self.entries))
         return figures["step"] > 0 and figures is self.best
 
     def summary(self) -> str:
@@ -62,7 +63,7 @@ class History:
         return ", ".join(f"{name.replace('_', ' ')} {last[name]:.3f}" for name in LABELS if name in last)
 
     def draw(self, path: Path, title: str) -> None:
-        """The curves of training and validation loss as a PNG."""
+        """The curves of training and validation loss as a PNG. Raises OSError."""
         figure = Figure(figsize=(8, 4.5), layout="constrained")
         axes = figure.subplots()
         for name, label in LABELS.items():
@@ -71,7 +72,8 @@ class History:
         axes.set(xlabel="step", ylabel="nats per note", title=title)
         axes.grid(alpha=0.3)
         axes.legend()
-        figure.savefig(path, dpi=120)
+        with replacing(path) as partial:
+            figure.savefig(partial, format="png", dpi=120)
 
 
 def _validation(figures: dict[str, Any]) -> float:

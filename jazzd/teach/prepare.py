@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,10 +12,12 @@ from typing import Any
 import mido
 
 from jazzd.errors import MidiError
+from jazzd.files import replacing
 from jazzd.moonbeam import midi
 from jazzd.teach import changes, corpus, report, voices
 from jazzd.teach.beats import beats
 from jazzd.teach.corpus import Changes, Gathered, Piece, Refused, Side
+from jazzd.teach.metre import beats_of
 from jazzd.teach.voices import Part, Voice
 
 SHARES = (0.8, 0.1, 0.1)
@@ -43,17 +46,22 @@ def prepare(
 def write(target: Path, found: Gathered) -> dict[str, Any]:
     """Make `target` a dataset: the pieces, `report.json` and `report.png`; returns the report.
 
-    Raises MidiError where that cannot be written, or other files are in the folder.
+    Raises MidiError where that cannot be written, or other files are in the folder; then nothing has changed.
     """
     if target.is_dir() and any(target.iterdir()) and not (target / corpus.STORED).exists():
         raise MidiError(f"{target} holds other files; choose a new folder")
-    figures = report.report(found)
+    figures, new = report.report(found), not target.exists()
+    picture, told = target / "report.png", target / "report.json"
     try:
         target.mkdir(parents=True, exist_ok=True)
-        report.draw(target / "report.png", found.pieces)
-        (target / "report.json").write_text(json.dumps(figures, indent=1) + "\n")
-        corpus.save(target / corpus.STORED, found.pieces)
+        with replacing(picture) as drawn, replacing(told) as written:
+            report.draw(drawn, found.pieces)
+            written.write_text(json.dumps(figures, indent=1) + "\n")
+            corpus.save(target / corpus.STORED, found.pieces)
     except OSError as error:
+        if new:
+            with suppress(OSError):
+                target.rmdir()
         raise MidiError(f"{target}: cannot be written ({error.strerror}); choose another folder") from None
     return figures
 
@@ -70,7 +78,7 @@ def study(voice: Voice | None, path: Path, name: str) -> Piece | Refused:
         return Refused(name, f"{path}: {'only drums' if drums else 'no notes'} in it")
     chosen, rows = voices.choose(parts, voice)
     harmony, source = _harmony(file, parts)
-    return Piece(name, rows, harmony, voice=chosen, chords_from=source)
+    return Piece(name, rows, harmony, voice=chosen, chords_from=source, beats=beats_of(file))
 
 
 def _harmony(file: mido.MidiFile, parts: Sequence[Part]) -> tuple[Changes, str]:

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 from jazzd.errors import ConfigError
+from jazzd.files import replacing
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,9 @@ FILE = "recipe.json"
 
 
 def save(run: Path, recipe: Recipe | StyleRecipe) -> None:
-    """Write it into the run's folder as a whole."""
-    partial = run / f".{FILE}"
-    partial.write_text(json.dumps(dataclasses.asdict(recipe), indent=1) + "\n")
-    partial.replace(run / FILE)
+    """Write it into the run's folder as a whole. Raises OSError."""
+    with replacing(run / FILE) as partial:
+        partial.write_text(json.dumps(dataclasses.asdict(recipe), indent=1) + "\n")
 
 
 def chosen(kind: type[AnyRecipe], given: Mapping[str, Any]) -> AnyRecipe:

@@ -137,4 +137,4 @@ def draw(path: Path, pieces: Sequence[Piece]) -> None:
     shares = kinds(pieces)
     chord.barh([*shares][::-1], [*shares.values()][::-1])
     chord.set(xlabel="share of the time", title="Chords")
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, format="png", dpi=120)

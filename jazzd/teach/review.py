@@ -6,12 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from jazzd.errors import MidiError
 from jazzd.moonbeam.model import Moonbeam
 from jazzd.teach.audition import Player, charts, decoder_of, takes
 from jazzd.teach.copying import among, copying
 from jazzd.teach.corpus import Piece, Refused
 from jazzd.teach.evaluate import Likelihood, foretold, read
-from jazzd.teach.line import Line, of_files, of_piece
+from jazzd.teach.line import Line, of_piece
 from jazzd.teach.portrait import Portrait, overlaps, portrait
 
 REFERENCE = "the reference"
@@ -93,13 +94,15 @@ def review(
     """Let every player foretell the pieces and play.
 
     The solos are over the chords of those pieces, the same charts and seeds for all players.
-    Raises MidiError for a folder without a usable file.
+    Raises MidiError for a folder without a usable file, or without a note but those of drums.
     """
     pieces, refused = read(scope.music, left_out)
     training = read(scope.training, sides=("train",))[0] if scope.training else []
-    unheard = of_files(scope.music, pieces)
-    human = of_files(scope.reference, read(scope.reference)[0]) if scope.reference else unheard
-    copied = [of_piece(piece) for piece in training]
+    unheard = list(map(of_piece, pieces))
+    human = list(map(of_piece, read(scope.reference)[0])) if scope.reference else unheard
+    if not any(len(line.rows) for line in human):
+        raise MidiError(f"{scope.reference or scope.music}: only drums in it; name a folder with other music")
+    copied = list(map(of_piece, training))
     nll, drawn = Likelihood(model), portrait(human)
     decoder, over = decoder_of(model) if scope.solos else None, charts(unheard, scope.solos)
     opinions = []

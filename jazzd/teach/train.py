@@ -10,6 +10,8 @@ import os
 import re
 import shutil
 import signal
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +29,7 @@ from jaxtyping import Array, Float
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from jazzd.errors import JazzdError, MidiError, ModelError
+from jazzd.errors import JazzdError, MidiError, ModelError, StyleError
 from jazzd.teach import corpus, recipe
 from jazzd.teach.dataset import Batch
 from jazzd.teach.history import History
@@ -150,8 +152,8 @@ def _agreed(stop: bool) -> bool:
 def _set_out(trainer: Trainer, course: Course, history: History, run: Path) -> None:
     """Note what the base foretells before the training. Raises ModelError where the run began on another."""
     if history.start is None:
+        figures = {kind: trainer.validate(part) for kind, part in course.validation.items()}
         with writing(run):
-            figures = {kind: trainer.validate(part) for kind, part in course.validation.items()}
             history.add({"step": 0, **figures, "base": course.mark})
     elif history.start["base"] != course.mark:
         raise ModelError(
@@ -174,16 +176,26 @@ def begin(run: Path, choices: Recipe | StyleRecipe, pieces: Sequence[corpus.Piec
 def _save(checkpoints: ocp.CheckpointManager, run: Path, step: int, state: dict[str, Any]) -> None:
     """Keep a checkpoint; the one before goes only when this one is whole."""
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-    if shutil.disk_usage(run).free < 2 * size:  # orbax finds out too, but not without tracebacks
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    _make_sure_of_room(run, 2 * size)  # orbax finds out too, but not without tracebacks
     checkpoints.save(step, args=ocp.args.StandardSave(state))
+
+
+def _make_sure_of_room(run: Path, size: int) -> None:
+    """Raises OSError where no file of so many bytes can be written."""
+    if shutil.disk_usage(run).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if sys.platform == "linux":  # which tells of quotas and limits, too
+        with tempfile.TemporaryFile(dir=run) as file:
+            os.posix_fallocate(file.fileno(), 0, size)
 
 
 @contextmanager
 def writing(run: Path) -> Iterator[None]:
-    """Makes a full disk one sentence."""
+    """Makes a full disk one sentence that says how to go on."""
     try:
         yield
+    except (MidiError, ModelError, StyleError) as error:  # of who writes a file of that kind
+        raise ModelError(f"{error}; mend that, then go on with --resume") from None
     except OSError as error:
         raise _unwritten(run, error.strerror or str(error)) from None
     except ValueError as error:  # orbax's, with the system's words somewhere in it

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from jazzd.moonbeam import decode, lora, resident, targets, weights
 from jazzd.moonbeam.config import Config
 from jazzd.moonbeam.model import Moonbeam
 from jazzd.moonbeam.targets import Adapter, Place
-from jazzd.moonbeam.tokens import Vocabulary
+from jazzd.moonbeam.tokens import ONSET, Vocabulary
 from jazzd.styles import style
 from jazzd.styles.manifest import Manifest
 from jazzd.styles.style import BaseFacts, Style
@@ -42,6 +42,10 @@ SHORTEST_EPOCH, LONGEST_EPOCH = 20, 100
 """Steps from one validation to the next: an epoch's, within these bounds."""
 MOST_WINDOWS = 64
 """A validation looks at no more windows, taken evenly from all that there are."""
+TAUGHT_PART = 0.8
+"""Of a lone tune: its end is what the training is stopped by."""
+FEWEST_NOTES = 32
+"""A lone piece with fewer is not cut: neither part would tell anything."""
 HELD_OUT = "held_out"
 BEST = "best.safetensors"
 
@@ -53,6 +57,8 @@ class Result:
     path: Path
     base: float
     style: float
+    held_out: bool = True
+    """Otherwise there was one tune alone, and these are of its end, which the training was stopped by."""
 
 
 def train_style(
@@ -66,6 +72,8 @@ def train_style(
 ) -> Result:
     """Learn a style from a dataset, or from the MIDI files below `source`, and write its file to `target`.
 
+    One tune alone is stopped by its own end.
+
     Raises MidiError for a folder with too little music or a run that exists and is not to be resumed,
     ModelError for a base that cannot be used, StyleError when `target` cannot be written, and what
     `train.train` raises.
@@ -76,9 +84,7 @@ def train_style(
     config, mark = weights.identify(choices.base)
     manifest = _manifest(choices, mark)
     decode.use_compile_cache()
-    pieces = train.read(source, run, console, prepare)
-    if not all(train.on_side(pieces, side) for side in ("train", "validation")):
-        raise MidiError(f"{source}: too few files: at least one tune to learn from and one to validate with")
+    pieces = _stoppable(train.read(source, run, console, prepare), source)
     _tell(pieces, console)
     base = weights.load(choices.base, resident.element_type(choices.dtype), choices.numerics)
     train.begin(run, choices, pieces)
@@ -90,13 +96,45 @@ def train_style(
     facts = BaseFacts(mark, config, partial(weights.tensors, choices.base))
     best = style.read(run / BEST, facts).adapter
     trainer.weights = _factors(best, manifest)
-    result = Result(target, plain, trainer.validate(judging))
+    result = Result(target, plain, trainer.validate(judging), held_out=not _alone(pieces))
     told = json.dumps(_summary(choices, history, pieces, result))
     if leads():
-        style.write(target, Style(manifest.model_copy(update={"training": told}), best))
-        charts = [line.of_file(source, piece) for piece in _judging(pieces)]
+        with train.writing(run):
+            style.write(target, Style(manifest.model_copy(update={"training": told}), best))
+        charts = [line.of_piece(piece) for piece in _judging(pieces)]
         _audition(run, base, Style(manifest, best), charts, console)
     return result
+
+
+def _stoppable(pieces: Sequence[Piece], source: Path) -> list[Piece]:
+    """The pieces, and some to stop by: if there are none, the last part of each. Raises MidiError."""
+    found = list(pieces)
+    if not train.on_side(found, "validation"):
+        found = [part for piece in found for part in _cut(piece)]
+    if not all(train.on_side(found, side) for side in ("train", "validation")):
+        raise MidiError(f"{source}: too little music: {FEWEST_NOTES} notes at least; add more files")
+    return found
+
+
+def _cut(piece: Piece) -> list[Piece]:
+    """The piece in two: most of it to learn from, and its end to stop by."""
+    onsets = piece.rows[:, ONSET]
+    at = int(onsets[int(TAUGHT_PART * len(onsets))])
+    late = onsets >= at
+    if len(onsets) < FEWEST_NOTES or late.all():
+        return [piece]
+    before = tuple(change for change in piece.chords if change[0] < at)
+    sounding = [(at, symbol) for _, symbol in before[-1:]]
+    after = dict([*sounding, *piece.chords[len(before) :]])
+    return [
+        replace(piece, rows=piece.rows[~late], chords=before),
+        replace(piece, rows=piece.rows[late], chords=tuple(after.items()), side="validation"),
+    ]
+
+
+def _alone(pieces: Sequence[Piece]) -> bool:
+    """Whether what it is stopped by is the end of what it learns from."""
+    return bool({p.name for p in pieces if p.side == "train"} & {p.name for p in pieces if p.side != "train"})
 
 
 def _course(
@@ -243,6 +281,12 @@ def _tell(pieces: Sequence[Piece], console: Console) -> None:
             word = "piece" if len(found) == 1 else "pieces"
             notes = sum(len(piece.rows) for piece in found)
             console.print(f"{words} {len(found)} {word} ({notes:,} notes)", highlight=False, soft_wrap=True)
+    if _alone(pieces):
+        console.print(
+            "that is one tune alone, stopped by its own end: nothing is held out to judge by; add more tunes",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _dataset(pieces: Sequence[Piece], vocabulary: Vocabulary, length: int, choices: StyleRecipe) -> Dataset:
@@ -288,7 +332,7 @@ def _summary(
         "notes": sum(len(piece.rows) for piece in taught),
         "epochs": round(history.best["step"] / _epoch(pieces, choices), 1),
         "held_out": {
-            "pieces": len(judging),
+            "pieces": len(judging) if result.held_out else 0,
             "notes": sum(len(piece.rows) for piece in judging),
             "base_nats": round(result.base, 4),
             "style_nats": round(result.style, 4),
