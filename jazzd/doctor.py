@@ -82,7 +82,7 @@ def _priority() -> Check:
     limit = resource.getrlimit(resource.RLIMIT_RTPRIO)[0]
     if os.geteuid() == 0 or limit >= WANTED_RTPRIO or limit == resource.RLIM_INFINITY:
         return Check("priority", "ok", "notes may go before everything else")
-    mend = "add yourself to the group audio, or write `@audio - rtprio 20` into /etc/security/limits.d/audio.conf"
+    mend = "join the group audio, or write `@audio - rtprio 20` into /etc/security/limits.d/audio.conf"
     return Check("priority", "warn", f"real-time priority is limited to {limit}", mend)
 
 

@@ -21,7 +21,7 @@ from jazzd.render.sound import write_wav
 from jazzd.solo import SoloGenerator, Sounding
 from jazzd.teach.audition import Chart, charts
 from jazzd.teach.corpus import Piece, read_folder, split
-from jazzd.teach.line import Line, of_files
+from jazzd.teach.line import Line, of_piece
 
 TUNES, SECONDS, SEED = 5, 20.0, 1
 VELOCITY_OF_BOTH = 84
@@ -33,7 +33,7 @@ def main(people: Path) -> None:
     held_out = [
         p for p in split([p for p in read_folder(people) if isinstance(p, Piece)]) if p.side != "train"
     ]
-    lines = {line.name: line for line in of_files(people, held_out)}
+    lines = {line.name: line for line in map(of_piece, held_out)}
     dice, key = random.Random(SEED), []
     _, decoder = resident.load()
     numbers = dice.sample(range(1, 2 * TUNES + 1), 2 * TUNES)

@@ -16,7 +16,8 @@ from jazzd.moonbeam.config import Numerics
 from jazzd.music.tempo import to_ticks
 from jazzd.solo import SoloGenerator, laid_out
 from jazzd.teach.corpus import Piece, read_folder
-from jazzd.teach.line import Line, of_files, of_notes, steady
+from jazzd.teach.line import Line, of_notes, of_piece
+from jazzd.teach.metre import steady
 from jazzd.teach.portrait import portrait
 
 LOW, HIGH = 10, 90
@@ -42,7 +43,7 @@ def measure(
     found = tunes(charts)
     chosen = [found[n * len(found) // solos] for n in range(min(solos, len(found)))]
     pieces = [piece for piece in read_folder(people) if isinstance(piece, Piece)]
-    human = [_figures([line]) for line in of_files(people, pieces) if len(line.rows)]
+    human = [_figures([line]) for line in map(of_piece, pieces) if len(line.rows)]
     ours = _figures(_played(chosen, base, dtype, numerics))
     return machine.describe() | {
         "solos": len(chosen),
