@@ -1,0 +1,83 @@
+"""What the human plays is passed on, and none of it can be left sounding."""
+
+from pathlib import Path
+
+import mido
+import pytest
+
+from jazzd.errors import MidiError
+from jazzd.player.ledger import Ledger
+from jazzd.player.thru import Thru
+
+
+class Wire:
+    def __init__(self) -> None:
+        self.sent: list[mido.Message] = []
+        self.cut = False
+
+    def __call__(self, message: mido.Message) -> None:
+        if self.cut:
+            raise MidiError("unplugged")
+        self.sent.append(message)
+
+
+@pytest.fixture
+def wire() -> Wire:
+    return Wire()
+
+
+def on(pitch: int, velocity: int = 70) -> mido.Message:
+    return mido.Message("note_on", note=pitch, velocity=velocity)
+
+
+OFF = mido.Message("note_off", note=60)
+PEDAL = mido.Message("control_change", control=64, value=127)
+
+
+def test_nothing_is_passed_on_unless_it_is_wanted(wire: Wire) -> None:
+    thru = Thru(Ledger(wire), wire)
+    for message in (on(60), OFF, PEDAL):
+        thru.pass_on(message)
+    assert wire.sent == []
+
+
+def test_keys_pedals_and_bends_are_passed_on(wire: Wire) -> None:
+    ledger = Ledger(wire)
+    thru = Thru(ledger, wire)
+    thru.on = True
+    bend = mido.Message("pitchwheel", pitch=100)
+    for message in (on(60), PEDAL, bend, on(60, 0)):
+        thru.pass_on(message)
+    assert wire.sent == [on(60), PEDAL, bend, OFF.copy(velocity=64)]
+    assert ledger.sounding == []
+
+
+def test_a_key_that_is_down_goes_up_also_when_it_is_not_wanted_any_more(wire: Wire) -> None:
+    ledger = Ledger(wire)
+    thru = Thru(ledger, wire)
+    thru.on = True
+    thru.pass_on(on(60))
+    thru.on = False
+    thru.pass_on(OFF)
+    assert ledger.sounding == []
+
+
+def test_what_is_held_survives_in_the_ledger_like_all_else(wire: Wire, tmp_path: Path) -> None:
+    ledger = Ledger(wire, tmp_path / "ledger")
+    thru = Thru(ledger, wire)
+    thru.on = True
+    thru.pass_on(on(60))
+    ledger.close()
+    assert Ledger(wire, tmp_path / "ledger").sounding == [(0, 60)]
+
+
+def test_a_cut_wire_is_no_trouble_of_the_players(wire: Wire) -> None:
+    ledger = Ledger(wire)
+    thru = Thru(ledger, wire)
+    thru.on = wire.cut = True
+    for message in (on(60), PEDAL, OFF):
+        thru.pass_on(message)
+    assert ledger.sounding == [(0, 60)], "it may have been heard"
+    wire.cut = False
+    ledger.release_all()
+    assert ledger.sounding == []
