@@ -118,7 +118,7 @@ def test_nothing_that_comes_in_stops_the_music(stage: Stage, musician: JackClien
         musician.play(*nuisance)
         time.sleep(0.2)
         musician.play(
-            mido.Message("control_change", control=64, value=0), mido.Message("control_change", control=123)
+            *(mido.Message("control_change", control=control, value=0) for control in (25, 64, 123))
         )
         time.sleep(0.1)
         struck = musician.play(*strike(*G7))

@@ -36,15 +36,17 @@ TCP_ONLY = {"JAZZD_MIDI__BACKEND": "tcp", "JAZZD_MIDI__TCP_LISTEN": "127.0.0.1:0
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_the_shipped_file_is_what_is_written(name: str) -> None:
+def test_the_shipped_file_is_what_is_written(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     define, command, home = SHIPPED[name]
-    made = define(command, home)
+    for variable in ("XDG_CONFIG_HOME", "USERDOMAIN", "USERNAME"):
+        monkeypatch.delenv(variable, raising=False)
+    made = define(command, home, home)
     assert (ROOT / name).read_text(encoding=made.encoding) == made.text
 
 
 def test_systemd_has_nothing_to_say_against_the_unit(tmp_path: Path) -> None:
     file = tmp_path / "jazzd.service"
-    file.write_text(systemd.define([sys.executable, "-m", "jazzd", "run"], tmp_path).text)
+    file.write_text(systemd.define([sys.executable, "-m", "jazzd", "run"], tmp_path, tmp_path).text)
     _check_unit(file.read_text())
     if shutil.which("systemd-analyze"):
         said = subprocess.run(
@@ -77,12 +79,17 @@ def _check_unit(text: str) -> None:
 
 
 def test_the_unit_quotes_the_command() -> None:
-    line = next(line for line in systemd.define(COMMAND, Path("/h")).text.splitlines() if "ExecStart" in line)
-    assert line == "ExecStart='/opt/jazz d/bin/python' -m jazzd run --config '/home/a & b/100%%.toml'"
+    line = next(
+        line
+        for line in systemd.define(COMMAND, Path("/h"), Path("/h")).text.splitlines()
+        if "ExecStart" in line
+    )
+    assert line == 'ExecStart="/opt/jazz d/bin/python" -m jazzd run --config "/home/a & b/100%%.toml"'
+    assert systemd._quoted('a"b$c\\') == '"a\\"b$$c\\\\"'
 
 
 def test_the_agent_is_a_plist() -> None:
-    agent = plistlib.loads(launchd.define(COMMAND, Path("/Users/you")).text.encode())
+    agent = plistlib.loads(launchd.define(COMMAND, Path("/Users/you"), Path("/Users/you")).text.encode())
     assert agent["ProgramArguments"][:6] == COMMAND
     assert agent["KeepAlive"] == {"SuccessfulExit": False}
     assert agent["ProcessType"] == "Interactive"
@@ -91,7 +98,7 @@ def test_the_agent_is_a_plist() -> None:
 
 def test_the_task_is_as_its_schema_has_it() -> None:
     """Elements, order and namespace of the schema that [MS-TSCH] prints, as far as we use it."""
-    task = windows.define(COMMAND, Path("C:/Users/you"))
+    task = windows.define(COMMAND, Path("C:/Users/you"), Path("C:/jazzd"))
     root = ET.fromstring(task.text.split("?>", 1)[1])
     space = "{http://schemas.microsoft.com/windows/2004/02/mit/task}"
 
@@ -129,7 +136,7 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Pa
 
 @pytest.fixture
 def service(tmp_path: Path) -> Definition:
-    return systemd.define(["/usr/bin/env", "jazzd", "run"], tmp_path / "home")
+    return systemd.define(["/usr/bin/env", "jazzd", "run"], tmp_path / "home", tmp_path)
 
 
 def test_it_is_installed_twice_and_taken_away_once(tools: Callable[[str], Path], service: Definition) -> None:

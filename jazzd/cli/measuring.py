@@ -227,7 +227,10 @@ def doctor(
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="The settings, as of `run`.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check everything that music needs, and say what to do about it (ten seconds or so)."""
+    """Check all that music needs, and say what to do.
+
+    It takes ten seconds or so.
+    """
     from rich.console import Console
     from rich.table import Table
 

@@ -304,7 +304,7 @@ def scene(
 
 @app.command()
 def reload(as_json: JsonOption = False) -> None:
-    """Have the running daemon read its settings anew, without a gap in the music."""
+    """Have the running daemon read its settings anew."""
     from jazzd.player import control
 
     told = control.ask({"do": "reload"})
@@ -318,7 +318,10 @@ def reload(as_json: JsonOption = False) -> None:
 
 @app.command()
 def keep(as_json: JsonOption = False) -> None:
-    """Have the running daemon write down the last ten minutes: a MIDI file that `replay` can play again."""
+    """Keep the last ten minutes of the running daemon.
+
+    They become a MIDI file, which `replay` can play again note for note.
+    """
     from jazzd.player import control
 
     told = control.ask({"do": "keep"}, timeout_s=control.PATIENCE_S)
@@ -337,7 +340,7 @@ def replay(
     styles: StylesOption = Path("styles"),
     as_json: JsonOption = False,
 ) -> None:
-    """Have the engine play a take again, and say whether the notes are the same."""
+    """Play a take again, and compare the notes."""
     from jazzd import render, takes
 
     log = takes.read(take)

@@ -91,7 +91,7 @@ async def _life(
     record: bool,
 ) -> None:
     clock, loop, log = MonotonicClock(), asyncio.get_running_loop(), structlog.get_logger()
-    midi, path = settings.midi, socket_path()
+    midi, path, notifier = settings.midi, socket_path(), Notifier.of(os.environ)
 
     # For any thread. The ports come before the session that hears them: it is there when the loop delivers.
     def hear(message: mido.Message, at: float) -> None:
@@ -177,7 +177,6 @@ async def _life(
         _warn(settings, ports, tcp)
         log.info("started", **report()["midi"])
 
-        notifier = Notifier.of(os.environ)
         stack.callback(notifier.stopping)
         telling = asyncio.create_task(_tell_system(notifier, engine, session, scheduler))
         stack.push_async_callback(_end, telling)

@@ -29,6 +29,7 @@ WARM_UP = (
     protocol.Advance(now=0, until=50),
 )
 AFTER_WARM_UP = protocol.Revise(epoch=0, now=0, floor=1, playing=False)
+"""Of an epoch that no session asks for: theirs count from 1."""
 WARM_UP_S = 20.0
 """An engine that has made no note by then cannot make any."""
 
@@ -213,6 +214,8 @@ class Supervisor:
                 link.writer.write(protocol.line(AFTER_WARM_UP))
                 self.state = "ready"
                 callbacks.ready()
+            case protocol.Note(epoch=AFTER_WARM_UP.epoch):
+                pass  # still of the warm-up
             case protocol.Note():
                 callbacks.note(message)
             case protocol.Styles(styles=styles):

@@ -9,12 +9,13 @@ from jazzd.service.definition import Definition
 LABEL = "org.jazzd.daemon"
 
 
-def define(command: Sequence[str], home: Path) -> Definition:
-    """The agent that runs `command`, and again unless it ended well."""
+def define(command: Sequence[str], home: Path, folder: Path) -> Definition:
+    """The agent that runs `command` in `folder`, and again unless it ended well."""
     log = home / "Library" / "Logs" / "jazzd.log"
     agent = {
         "Label": LABEL,
         "ProgramArguments": [*command, "--log", str(log)],
+        "WorkingDirectory": str(folder),
         "RunAtLoad": True,
         "KeepAlive": {"SuccessfulExit": False},
         # Notes are late in a process that the system takes for background work.

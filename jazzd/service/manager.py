@@ -17,11 +17,14 @@ TIMEOUT_S = 120
 
 
 def definition(command: Sequence[str]) -> Definition:
-    """How this system starts `command` at login. Raises JazzdError where it has none of the three ways."""
+    """How this system starts `command` at login, in the folder where we are.
+
+    Raises JazzdError where it has none of the three ways.
+    """
     define = SYSTEMS.get(sys.platform)
     if define is None:
         raise JazzdError(f"{sys.platform} has no login service that jazzd knows; start `jazzd run` yourself")
-    return define(command, Path.home())
+    return define(command, Path.home(), Path.cwd())
 
 
 def install(service: Definition) -> None:

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import MutableMapping
 
 
 class Notifier:
@@ -15,14 +15,14 @@ class Notifier:
         self._address = "\0" + address[1:] if address.startswith("@") else address
 
     @classmethod
-    def of(cls, environment: Mapping[str, str]) -> "Notifier":
-        """What systemd asks for in the variables of this process."""
+    def of(cls, environment: MutableMapping[str, str]) -> "Notifier":
+        """What systemd asks for in the variables of this process; its children are not to hear of it."""
         watchdog_s = None
         with contextlib.suppress(ValueError):
             microseconds = int(environment.get("WATCHDOG_USEC", ""))
             ours = environment.get("WATCHDOG_PID", "") in ("", str(os.getpid()))
             watchdog_s = microseconds / 1e6 if ours and microseconds > 0 else None
-        return cls(environment.get("NOTIFY_SOCKET", ""), watchdog_s)
+        return cls(environment.pop("NOTIFY_SOCKET", ""), watchdog_s)
 
     def ready(self) -> None:
         self._say("READY=1")

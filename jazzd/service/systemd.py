@@ -1,6 +1,6 @@
 """A unit of the user's own systemd."""
 
-import shlex
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,10 +21,13 @@ StartLimitIntervalSec=0
 Type=notify
 NotifyAccess=main
 ExecStart={command}
+WorkingDirectory={folder}
 ExecReload=/bin/kill -HUP $MAINPID
-# A big base on a cold compile cache takes minutes.
-TimeoutStartSec=300
+# A big base on a cold compile cache takes minutes, and an engine elsewhere may come any time.
+TimeoutStartSec=infinity
 TimeoutStopSec=10
+# The player releases the notes and ends its engine itself.
+KillMode=mixed
 # Fed by the loop, and only while notes can go out: a daemon that hangs is restarted.
 WatchdogSec=10
 Restart=on-failure
@@ -41,6 +44,8 @@ RestrictSUIDSGID=yes
 LockPersonality=yes
 # The published 839M base takes 5 GB in float32.
 MemoryMax=75%
+# An engine that took too much is started again by the player; the music's process stays.
+OOMPolicy=continue
 # Notes go out on time when every core decodes.
 LimitRTPRIO=20
 
@@ -49,17 +54,23 @@ WantedBy=default.target
 """
 
 
-def define(command: Sequence[str], home: Path) -> Definition:
-    """The unit that runs `command`."""
-    quoted = " ".join(shlex.quote(word).replace("%", "%%") for word in command)
+def define(command: Sequence[str], home: Path, folder: Path) -> Definition:
+    """The unit that runs `command` in `folder`."""
     systemctl = ("systemctl", "--user")
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
     return Definition(
         "systemd",
-        home / ".config" / "systemd" / "user" / NAME,
-        TEXT.format(command=quoted),
+        config / "systemd" / "user" / NAME,
+        TEXT.format(command=" ".join(map(_quoted, command)), folder=str(folder).replace("%", "%%")),
         "utf-8",
         ((*systemctl, "daemon-reload"), (*systemctl, "enable", "--now", NAME)),
         ((*systemctl, "disable", "--now", NAME), (*systemctl, "daemon-reload")),
         (*systemctl, "is-active", NAME),
         f"journalctl --user -u {NAME} -f",
     )
+
+
+def _quoted(word: str) -> str:
+    """As systemd reads it (systemd.service(5), "Command lines"), which is not how a shell does."""
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    return escaped if escaped == word and word.isprintable() and " " not in word else f'"{escaped}"'

@@ -3,6 +3,7 @@
 A task, not a service: services live in a session of their own, without the user's MIDI ports.
 """
 
+import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,10 +21,12 @@ TEXT = """\
   <Triggers>
     <LogonTrigger>
       <Enabled>true</Enabled>
+      <UserId>{user}</UserId>
     </LogonTrigger>
   </Triggers>
   <Principals>
     <Principal id="Author">
+      <UserId>{user}</UserId>
       <LogonType>InteractiveToken</LogonType>
       <RunLevel>LeastPrivilege</RunLevel>
     </Principal>
@@ -38,28 +41,35 @@ TEXT = """\
     <Priority>4</Priority>
     <RestartOnFailure>
       <Interval>PT1M</Interval>
-      <Count>999</Count>
+      <Count>255</Count>
     </RestartOnFailure>
   </Settings>
   <Actions Context="Author">
     <Exec>
       <Command>{program}</Command>
       <Arguments>{arguments}</Arguments>
+      <WorkingDirectory>{folder}</WorkingDirectory>
     </Exec>
   </Actions>
 </Task>
 """
 
 
-def define(command: Sequence[str], home: Path) -> Definition:
-    """The task that runs `command`."""
-    folder = home / "AppData" / "Local" / "jazzd"
-    log, path = folder / "jazzd.log", folder / "jazzd.xml"
+def define(command: Sequence[str], home: Path, folder: Path) -> Definition:
+    """The task that runs `command` in `folder` when this user logs on."""
+    own = home / "AppData" / "Local" / "jazzd"
+    log, path = own / "jazzd.log", own / "jazzd.xml"
+    user = f"{os.environ.get('USERDOMAIN', '.')}\\{os.environ.get('USERNAME', home.name)}"
     arguments = subprocess.list2cmdline([*command[1:], "--log", str(log)])
     return Definition(
         "windows",
         path,
-        TEXT.format(program=escape(command[0]), arguments=escape(arguments)),
+        TEXT.format(
+            user=escape(user),
+            program=escape(command[0]),
+            arguments=escape(arguments),
+            folder=escape(str(folder)),
+        ),
         "utf-16",
         (
             ("schtasks", "/Create", "/F", "/TN", NAME, "/XML", str(path)),
