@@ -38,6 +38,7 @@ WANTED = {
     "finite_number": "a number",
     "string_type": "a text in quotes",
     "path_type": "a path in quotes",
+    "tuple_type": "tables, each under [[scene]]",
 }
 """What is wanted, by the beginning of the name of pydantic's error."""
 
@@ -315,7 +316,8 @@ def read_token(file: Path) -> str:
         token = file.read_text().strip()
         private = sys.platform == "win32" or not file.stat().st_mode & 0o077
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the token file {file} cannot be read: {error}") from None
+        reason = (isinstance(error, OSError) and error.strerror) or "it is no text"
+        raise ConfigError(f"the token file {file} cannot be read: {reason}") from None
     if not private:
         raise ConfigError(f"{file} can be read by others; chmod 600 it, and choose another token")
     if not SHORTEST_TOKEN <= len(token) <= LONGEST_TOKEN:

@@ -154,7 +154,7 @@ def finetune(
     batch_size: Annotated[int | None, typer.Option(min=1, help=_default(STYLE.batch_size))] = None,
     length: Annotated[
         int | None,
-        typer.Option(min=64, help=_default(f"what the base plays with; {BASE.length} with --full", "Rows.")),
+        typer.Option(min=64, help=_default(STYLE.length, "Rows of a window.")),
     ] = None,
     learning_rate: Annotated[
         float | None,

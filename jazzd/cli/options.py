@@ -74,9 +74,13 @@ def show(figures: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(figures))
         return
-    for words, value in _flat(rounded(figures)):
-        if value not in (None, ""):
-            print(f"{words}: {value}")
+    for line in lines(figures):
+        print(line)
+
+
+def lines(figures: dict[str, Any]) -> list[str]:
+    """The figures for people, one a line."""
+    return [f"{words}: {value}" for words, value in _flat(rounded(figures)) if value not in (None, "")]
 
 
 def rounded(value: Any) -> Any:

@@ -1,11 +1,12 @@
 """The commands that play, and those that talk to what plays."""
 
+import contextlib
 import json
 import math
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -21,6 +22,7 @@ from jazzd.cli.options import (
     check_base,
     check_folder,
     daemon_options,
+    lines,
     rounded,
     show,
     within,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from jazzd.solo import Sounding
 
 app = typer.Typer()
+WATCH_S = 0.5
 PATIENCE_S, GLANCE_S = 30, 0.1
 """How long `learn` waits for a knob, and how often it asks."""
 
@@ -240,18 +243,34 @@ def ports(as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def status(as_json: JsonOption = False) -> None:
+def status(
+    watch: Annotated[bool, typer.Option("--watch", help="Go on asking, until Ctrl-C.")] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Ask the running daemon how it is."""
+    from rich.live import Live
+
     from jazzd.player import control
 
-    told = rounded(control.ask({"do": "status"}))
+    if not watch:
+        show(_status(control.ask({"do": "status"}), as_json), as_json)
+        return
+    with Live(auto_refresh=False) as screen, contextlib.suppress(KeyboardInterrupt):
+        while True:
+            told = _status(control.ask({"do": "status"}), as_json)
+            screen.update(json.dumps(told) if as_json else "\n".join(lines(told)), refresh=True)
+            time.sleep(WATCH_S)
+
+
+def _status(told: dict[str, Any], as_json: bool) -> dict[str, Any]:
+    told = rounded(told)
     if not as_json:  # what is ready is on `jazzd styles`
         told["styles"] = {
             record["name"]: f"{record['status']}, {record['reason']}"
             for record in told.get("styles", ())
             if record["reason"] or record["status"] != "ready"
         }
-    show(told, as_json)
+    return told
 
 
 @app.command()

@@ -51,8 +51,8 @@ class StyleRecipe:
     batch_size: int = 8
     grad_accumulation: int = 4
     """Batches whose gradients are averaged for one update."""
-    length: int | None = None
-    """Rows of a window; None for as many as the base plays with."""
+    length: int = 256
+    """Rows of a window: half a minute of a solo, and half the time of the 512 that are played with."""
     learning_rate: float | None = None
     """None for what suits the base's width (see `tune`)."""
     warmup_steps: int = 100

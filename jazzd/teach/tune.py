@@ -156,8 +156,8 @@ def _course(
 
 
 def _length(config: Config, choices: StyleRecipe) -> int:
-    """Rows of a window."""
-    return choices.length or min(resident.LONGEST_WINDOW, config.window)
+    """Rows of a window: no more than the base plays with."""
+    return min(choices.length, resident.LONGEST_WINDOW, config.window)
 
 
 def _audition(
