@@ -3,8 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
 from jazzd.engine.protocol import Note, Revise
 from jazzd.engine.timeline import Timeline
+from jazzd.errors import MidiError
 from jazzd.moonbeam.decode import Decoder
 from jazzd.moonbeam.weights import Base
 from jazzd.music.notes import Note5D
@@ -53,7 +56,10 @@ def warnings(log: Log, base: Base, wardrobe: Wardrobe) -> list[str]:
 
 
 def replay(log: Log, decoder: Decoder, wardrobe: Wardrobe) -> Replay:
-    """Plays the log, and leaves the decoder plain. Raises StyleError for a style that is not there."""
+    """Plays the log, and leaves the decoder plain.
+
+    Raises StyleError for a style that is not there, MidiError for a log that asks for what no player asks.
+    """
     notes = same = 0
     difference: Difference | None = None
     solo: list[Note5D] = []
@@ -96,7 +102,10 @@ def _played(
         # Some were on their way while the next revision was, too, and stand behind it.
         for was in (note for note in notes if note.epoch == revise.epoch):
             timeline.prepare_to(was.read)
-            now = timeline.next_note(revise.sampling, was.floor, fresh, was.epoch, revise.beats)
+            try:
+                now = timeline.next_note(revise.sampling, was.floor, fresh, was.epoch, revise.beats)
+            except ValidationError as error:  # later than any time that can be said
+                raise MidiError(f"the take is damaged: {error.errors()[0]['msg']}") from None
             fresh = False
             yield was, now and now.model_copy(update=_told(was)), -1
 

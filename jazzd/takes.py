@@ -66,6 +66,8 @@ class Take:
     solo: Sequence[Timed] = ()
     tempi: Sequence[tuple[float, float]] = ()
     """Seconds, and beats a minute from then on."""
+    seconds: float = 0.0
+    """Its length: keys and pedals that are down then, go up."""
 
 
 def write(path: Path, take: Take) -> None:
@@ -76,8 +78,8 @@ def write(path: Path, take: Take) -> None:
     conductor += [(0, mido.MetaMessage("text", text=MARK + part)) for part in _packed(take.log)]
     tracks = [
         _track("jazzd", conductor),
-        _track("chords", ((clock.tick(at), message) for at, message in take.chords)),
-        _track("solo", ((clock.tick(at), message) for at, message in take.solo)),
+        _track("chords", ((clock.tick(at), message) for at, message in _closed(take.chords, take.seconds))),
+        _track("solo", ((clock.tick(at), message) for at, message in _closed(take.solo, take.seconds))),
     ]
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -115,6 +117,40 @@ def read(path: Path) -> Log:
     except (ValueError, zlib.error) as error:  # pydantic's and binascii's errors are ValueErrors
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise MidiError(f"{path}: its take is damaged ({reason})") from None
+
+
+def _closed(events: Sequence[Timed], end: float) -> list[Timed]:
+    """These, without the releases of what was struck before them, and with the releases that come after."""
+    down: dict[tuple[str, int, int], mido.Message] = {}
+    whole: list[Timed] = []
+    for at, message in sorted(events, key=lambda event: event[0]):
+        key = _key(message)
+        if _presses(message):
+            down[key] = message
+        elif down.pop(key, None) is None:
+            continue
+        whole.append((at, message))
+    last = max([end, *(at for at, _ in whole[-1:])])
+    return whole + [(last, _released(message)) for message in down.values()]
+
+
+def _key(message: mido.Message) -> tuple[str, int, int]:
+    """Which key or pedal it is."""
+    if message.type == "control_change":
+        return "pedal", message.channel, message.control
+    return "key", message.channel, message.note
+
+
+def _presses(message: mido.Message) -> bool:
+    if message.type == "control_change":
+        return bool(message.value)
+    return bool(message.type == "note_on" and message.velocity)
+
+
+def _released(message: mido.Message) -> mido.Message:
+    if message.type == "control_change":
+        return message.copy(value=0)
+    return mido.Message("note_off", channel=message.channel, note=message.note)
 
 
 def _packed(log: Log) -> list[str]:

@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "teach.tune": ("engine.protocol", "errors", "music", "moonbeam", "styles", "teach"),
     "teach.audition": ("errors", "music", "moonbeam", "engine.protocol", "render", "solo", "teach"),
     "solo": ("errors", "music", "moonbeam", "styles", "engine"),
-    "replay": ("music", "moonbeam", "styles", "engine", "takes"),
+    "replay": ("errors", "music", "moonbeam", "styles", "engine", "takes"),
     "rehearsal": ("errors", "player"),
     "doctor": ("errors", "config", "player", "service"),
     "demo": ("errors", "music", "config", "player", "render", "rehearsal"),

@@ -10,6 +10,7 @@ import tiny
 from jazzd.engine import protocol
 from jazzd.engine.protocol import Advance, Begin, Change, Key, Note, Revise, Sampling
 from jazzd.engine.server import Worker
+from jazzd.errors import MidiError
 from jazzd.replay import replay, warnings
 from jazzd.takes import Log, Passage
 
@@ -140,3 +141,17 @@ def test_a_note_that_came_after_the_next_question_was_still_made_before_it(folde
     _, decoder, wardrobe = tiny.loaded(folder)
     wardrobe.registry.rescan()
     assert replay(moved, decoder, wardrobe).same == replay(log, decoder, wardrobe).same > 50
+
+
+def test_a_take_that_asks_for_the_end_of_time_is_refused_in_a_sentence(folder: Path) -> None:
+    late = 2**31 - 1
+    events = (
+        Revise(epoch=1, now=late, floor=late, answer=False),
+        *(
+            Note(epoch=1, number=n, onset=late, duration=5, pitch=60, velocity=80, floor=late)
+            for n in range(8)
+        ),
+    )
+    _, decoder, wardrobe = tiny.loaded(folder)
+    with pytest.raises(MidiError, match="the take is damaged"):
+        replay(Log(passages=(Passage(seed=1, events=events),)), decoder, wardrobe)

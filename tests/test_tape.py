@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mido
@@ -206,3 +207,52 @@ def test_takes_of_one_second_have_names_of_their_own_and_a_recording_has_no_gap(
     counts = [sum(m.type == "note_on" for m in mido.MidiFile(file).tracks[2]) for file in files]
     assert sum(counts) in (15, 17)  # one that lies on the border may be in both
     assert len(keeper.shot().solo) == 13
+
+
+def test_takes_written_at_once_are_all_there(tmp_path: Path) -> None:
+    take = recorded()
+    keeper = Keeper(tmp_path, Clock(), lambda since: take)
+    with ThreadPoolExecutor(4) as pool:
+        paths = list(pool.map(keeper.write, [take] * 4))
+    assert sorted(paths) == sorted(set(paths)) == sorted(tmp_path.iterdir())
+    assert all(takes.read(path) == take.log for path in paths)
+
+
+def test_a_part_that_could_not_be_written_is_in_the_next(tmp_path: Path) -> None:
+    clock = Clock()
+    recorder = Tape(clock)
+    (tmp_path / "file").touch()
+    keeper = Keeper(tmp_path / "file", clock, lambda since: recorder.take(READY, (), since))
+    recorder.sent(ON)
+    clock.time += 1
+    since = keeper.kept_at
+    with pytest.raises(MidiError):
+        keeper.write_part(keeper.shot(all_of_it=False), since)
+    clock.time += 1
+    recorder.sent(ON)
+    assert len(keeper.shot(all_of_it=False).solo) == 2
+
+
+def test_a_part_ends_what_it_begins_and_no_more(tmp_path: Path) -> None:
+    clock = Clock()
+    recorder = Tape(clock)
+    keeper = Keeper(tmp_path, clock, lambda since: recorder.take(READY, (), since))
+    recorder.heard(mido.Message("note_on", note=50, velocity=70), clock.time)
+    recorder.heard(mido.Message("control_change", control=64, value=127), clock.time)
+    clock.time += 2
+    first = keeper.write(keeper.shot(all_of_it=False))
+    clock.time += 2
+    recorder.heard(mido.Message("note_off", note=50), clock.time)
+    recorder.heard(mido.Message("control_change", control=64, value=0), clock.time)
+    recorder.heard(mido.Message("note_on", note=52, velocity=70), clock.time)
+    clock.time += 1
+    second = keeper.write(keeper.shot(all_of_it=False))
+
+    def chords(path: Path) -> list[tuple[str, int]]:
+        track = mido.MidiFile(path).tracks[1]
+        return [(m.type, m.control if m.is_cc() else m.note) for m in track if not m.is_meta]
+
+    pedal = ("control_change", 64)
+    assert chords(first) == [("note_on", 50), pedal, ("note_off", 50), pedal]
+    assert mido.MidiFile(first).length == pytest.approx(2, abs=0.01)
+    assert chords(second) == [("note_on", 52), ("note_off", 52)]

@@ -222,8 +222,10 @@ def _reloading(
 
 async def _keep(keeper: Keeper, all_of_it: bool = True) -> dict[str, Any]:
     """Writes a take, out of the way of the music. Raises MidiError where it cannot be written."""
+    since = keeper.kept_at
     take = keeper.shot(all_of_it)
-    return {"file": str(await asyncio.to_thread(keeper.write, take)), "notes": len(take.solo)}
+    write = keeper.write if all_of_it else partial(keeper.write_part, since=since)
+    return {"file": str(await asyncio.to_thread(write, take)), "notes": len(take.solo)}
 
 
 def _soon(keeping: Coroutine[Any, Any, object]) -> None:

@@ -1,5 +1,6 @@
 """The last ten minutes, always: what the human played, what was sent, what the engine was asked and made."""
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import structlog
 
 from jazzd import takes
 from jazzd.engine import protocol
+from jazzd.errors import MidiError
 from jazzd.music.tempo import TICKS_PER_SECOND
 from jazzd.player.clock import Clock
 from jazzd.player.soloist import STRONG_BEATS, EngineLink
@@ -74,7 +76,8 @@ class Tape:
         A timeline that reaches into that is there from its beginning. `told` is what the engine says of
         itself.
         """
-        begin = max(since, self._clock.now() - LENGTH_S)
+        now = self._clock.now()
+        begin = max(since, now - LENGTH_S)
         human = [(at, message) for at, message in self._human.copy() if at >= begin]
         solo = [(at, message) for at, message in self._solo.copy() if at >= begin]
         passages = [passage for passage in self._passages if passage.last >= begin]
@@ -94,6 +97,7 @@ class Tape:
             [(at - first, message) for at, message in human],
             [(at - first, message) for at, message in solo],
             tempi,
+            now - first,
         )
 
     def _log(self, event: protocol.Revise | protocol.Note, now: float) -> None:
@@ -133,6 +137,8 @@ class Keeper:
         self.folder = folder
         self._clock, self._shoot = clock, shoot
         self._kept_at = float("-inf")
+        self._writing = threading.Lock()
+        """Two takes of one second must not choose the same name."""
 
     def shot(self, all_of_it: bool = True) -> takes.Take:
         """All that is on the tape, or only what came after the last take that was made like this."""
@@ -141,13 +147,30 @@ class Keeper:
             self._kept_at = self._clock.now()
         return self._shoot(since)
 
+    def write_part(self, part: takes.Take, since: float) -> Path:
+        """Writes what `shot(all_of_it=False)` made, whose part began at `since` (`kept_at` before the shot).
+
+        Where that is not possible, the next part holds this one too. Raises MidiError.
+        """
+        try:
+            return self.write(part)
+        except MidiError:
+            self._kept_at = min(self._kept_at, since)
+            raise
+
+    @property
+    def kept_at(self) -> float:
+        """Where the next part begins, in seconds of the clock."""
+        return self._kept_at
+
     def write(self, take: takes.Take) -> Path:
         """Writes it under a name of the time of day. Raises MidiError where that is not possible."""
-        stem = time.strftime("jazzd-%Y%m%d-%H%M%S")
-        path, number = self.folder / f"{stem}.mid", 1
-        while path.exists():
-            number += 1
-            path = self.folder / f"{stem}-{number}.mid"
-        takes.write(path, take)
+        with self._writing:
+            stem = time.strftime("jazzd-%Y%m%d-%H%M%S")
+            path, number = self.folder / f"{stem}.mid", 1
+            while path.exists():
+                number += 1
+                path = self.folder / f"{stem}-{number}.mid"
+            takes.write(path, take)
         structlog.get_logger().info("take_kept", file=str(path), notes=len(take.solo))
         return path
