@@ -1,6 +1,6 @@
 """An engine that needs no model: it speaks the protocol, and plays the chord's keys up and down.
 
-Started as a process with `--listen fd:N`; `--mode` makes it misbehave.
+Started as a process with `--listen fd:N`; `--mode` makes it misbehave, `mute` from the warm-up on.
 """
 
 import argparse
@@ -76,9 +76,11 @@ def main() -> None:
             return
         for line in stream:
             message = protocol.read_by_engine(line)
-            if arguments.mode == "silent" and isinstance(message, Revise):
+            asked = isinstance(message, Revise)
+            warmed_up = isinstance(message, Revise) and message.epoch > 0
+            if (arguments.mode == "mute" and asked) or (arguments.mode == "silent" and warmed_up):
                 time.sleep(3600)
-            if arguments.mode == "babbling" and isinstance(message, Revise):
+            if arguments.mode == "babbling" and warmed_up:
                 stream.write(b"{what?\n")
             for answer in engine.hear(message):
                 stream.write(protocol.line(answer))

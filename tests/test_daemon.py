@@ -228,7 +228,8 @@ def test_only_one_daemon_a_user(stage: Stage, private_user: Path) -> None:
 
 def test_it_runs_on_without_any_midi_and_says_so(private_user: Path) -> None:
     with staged(private_user, {"JAZZD_MIDI__BACKEND": "none"}) as stage:
-        assert stage.ready()["midi"] == {"backend": "none", "input": "", "output": "", "tcp": ""}
+        nothing = {"backend": "none", "input": "", "output": "", "connected": False, "tcp": ""}
+        assert stage.ready()["midi"] == nothing
         stage.stop()
         (said,) = [event for event in stage.events if event["level"] == "error"]
         assert "nobody can play" in said["event"]

@@ -232,7 +232,7 @@ def test_an_engine_that_makes_no_note_is_not_ready(
     listener: Systemd, private_user: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", listener.address)
-    with staged(private_user, TCP_ONLY, "silent") as stage:
+    with staged(private_user, TCP_ONLY, "mute") as stage:
         assert "READY=1" not in listener.listen(3)
         assert stage.status()["engine"]["state"] == "starting"
 
