@@ -108,6 +108,7 @@ def measure(comped: Sequence[Comping], options: Sequence[str] = ()) -> dict[str,
         "unanswered": answers.count(None),
         "late": notes["late"],
         "dropped": notes["dropped"],
+        "lateness_ms": notes["lateness_ms"],
     }
 
 
