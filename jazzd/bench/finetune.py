@@ -53,7 +53,7 @@ def measure(
         )
         seconds = time.monotonic() - began
     samples, (config, _) = pieces * KEYS, weights.identify(base)
-    length = choices.length or min(resident.LONGEST_WINDOW, config.window)
+    length = min(choices.length, resident.LONGEST_WINDOW, config.window)
     return machine.describe() | {
         "base": base,
         "samples": samples,

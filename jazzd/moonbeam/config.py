@@ -47,7 +47,7 @@ class Config:
     def builtin(cls) -> "Config":
         """The base that ships with jazzd: Small's vocabulary, a fortieth of its weights."""
         return cls(
-            hidden=384, intermediate=1344, layers=3, times=1026, gru_hidden=256, gru_layers=2, window=256
+            hidden=384, intermediate=1344, layers=3, times=1026, gru_hidden=256, gru_layers=2, window=512
         )
 
     @property
