@@ -137,6 +137,35 @@ def test_a_switch_changes_the_mode_and_ends_what_plays() -> None:
     assert len(room.struck) > count
 
 
+def test_a_switch_ends_an_answer_too_however_far_its_own_end_is() -> None:
+    room = Room(manner=TRADE)
+    play(room, 2.0)
+    room.wait(1)
+    assert room.struck
+    switched = room.time
+    room.turn(25, 0)
+    room.wait(4)
+    assert not room.sounding
+    assert room.heard[-1][0] < switched + 1.1
+
+
+def test_a_clock_that_dies_ends_an_answer_too() -> None:
+    room = Room(manner=Manner(mode="trade", bars=4))
+    room.tick(3)
+    room.play(mido.Message("start"))
+    for chord in CHORDS:
+        room.strike(*chord)
+        room.tick(3.8)
+        room.lift(*chord)
+        room.tick(0.2)
+    room.tick(3)
+    died = room.time
+    assert room.struck
+    room.wait(4)
+    assert not room.sounding
+    assert room.heard[-1][0] < died + 1.6
+
+
 def test_a_lost_engine_loses_the_answer_and_nothing_else() -> None:
     room = Room(manner=TRADE)
     play(room)

@@ -15,7 +15,7 @@ from jazzd.bench.latency import QUALITIES, line_to, transport
 from jazzd.errors import JazzdError
 from jazzd.music.chords import Chord
 from jazzd.music.voicing import voice
-from jazzd.rehearsal import Daemon, Heard, Line, daemon
+from jazzd.rehearsal import Heard, Line, daemon
 
 SETS = (
     ("follow", "90:140"),
@@ -45,7 +45,10 @@ def measure(minutes: float = 10.0, options: Sequence[str] = ()) -> dict[str, Any
             for number in track(sets, "sets", console=Console(stderr=True)):
                 mode, bpm = SETS[number % len(SETS)]
                 it.choose(mode=mode)
-                figures["chords"] += _set(it, line, status["midi"]["input"], bpm, seconds - BREATH_S, hand)
+                figures["chords"] += _set(line, status["midi"]["input"], bpm, seconds - BREATH_S, hand)
+                it.choose(mode="trade")  # the other mode: an answer that is on its way comes to an end
+                it.choose(mode="follow")
+                time.sleep(BREATH_S)
                 played += seconds
                 figures["sets"] += 1
                 figures["stuck"] += len(sounding(line.heard))
@@ -72,14 +75,13 @@ def sounding(heard: Sequence[Heard]) -> set[int]:
     return down
 
 
-def _set(it: Daemon, line: Line, port: str, bpm: str, seconds: float, hand: random.Random) -> int:
+def _set(line: Line, port: str, bpm: str, seconds: float, hand: random.Random) -> int:
     """One set; how many chords were played in it."""
     if not bpm:
         played = _comp(line, time.perf_counter() + seconds, hand)
     else:
         with daw(port, bpm, seconds) as began:
             played = _comp(line, began + seconds, hand)
-    time.sleep(BREATH_S)
     return played
 
 

@@ -166,12 +166,13 @@ class Soloist:
             self._revise(phrase, ahead_s=KNOB_S)
 
     def finish(self, at: Seconds) -> None:
-        """The hands went up then: come to an end."""
-        phrase = self.phrase
-        if phrase and phrase.end is None:
-            ending_s = min(ENDING_S, beats_to_seconds(ENDING_BEATS, self._bpm(at)))
-            phrase.end = Seconds(at + ending_s - ENDING_MARGIN_S)
-            phrase.cut_at = Seconds(at + CUT_SHARE * ending_s)
+        """The hands went up then, or the beat is gone: come to an end."""
+        if (phrase := self.phrase) is None:
+            return
+        ending_s = min(ENDING_S, beats_to_seconds(ENDING_BEATS, self._bpm(at)))
+        end = Seconds(at + ending_s - ENDING_MARGIN_S)
+        if phrase.end is None or end < phrase.end:  # a form has an end of its own, which may be far
+            phrase.end, phrase.cut_at = end, Seconds(at + CUT_SHARE * ending_s)
 
     def break_off(self) -> None:
         """The human takes over: nothing more, and nothing that sounds on."""
