@@ -32,7 +32,8 @@ def private_user(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.delenv(name)
     with tempfile.TemporaryDirectory(prefix="jazzd-") as folder:
         home = Path(folder)
-        for variable, part in (("XDG_CONFIG_HOME", "config"), ("XDG_RUNTIME_DIR", "run")):
+        parts = {"XDG_CONFIG_HOME": "config", "XDG_RUNTIME_DIR": "run", "XDG_MUSIC_DIR": "music"}
+        for variable, part in parts.items():
             (home / part).mkdir(mode=0o700)
             monkeypatch.setenv(variable, str(home / part))
         yield home

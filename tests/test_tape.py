@@ -256,3 +256,11 @@ def test_a_part_ends_what_it_begins_and_no_more(tmp_path: Path) -> None:
     assert chords(first) == [("note_on", 50), pedal, ("note_off", 50), pedal]
     assert mido.MidiFile(first).length == pytest.approx(2, abs=0.01)
     assert chords(second) == [("note_on", 52), ("note_off", 52)]
+
+
+def test_a_pedal_that_flutters_keeps_one_take(tmp_path: Path) -> None:
+    clock = Clock()
+    keeper = Keeper(tmp_path, clock, lambda since: recorded())
+    assert [keeper.asked() for _ in range(5)] == [True, False, False, False, False]
+    clock.time += 2.1
+    assert keeper.asked()

@@ -148,7 +148,7 @@ async def _life(
             clock,
             lambda since: tape.take(engine.ready, session.styling.records, since),
         )
-        session.keep = lambda: _soon(_keep(keeper))
+        session.keep = lambda: _soon(_keep(keeper)) if keeper.asked() else None
         if record:
             await stack.enter_async_context(_recording(keeper))
 

@@ -21,6 +21,8 @@ LENGTH_S = 600.0
 MOST_MESSAGES, MOST_EVENTS = 60_000, 60_000
 """What is kept at most, however fast it comes in: a flood pushes the older part out sooner."""
 SUSTAIN = 64
+AGAIN_S = 2.0
+"""A pedal keeps one take in this time."""
 
 
 class _Passage:
@@ -136,9 +138,17 @@ class Keeper:
     def __init__(self, folder: Path, clock: Clock, shoot: Callable[[float], takes.Take]) -> None:
         self.folder = folder
         self._clock, self._shoot = clock, shoot
-        self._kept_at = float("-inf")
+        self._kept_at = self._asked_at = float("-inf")
         self._writing = threading.Lock()
         """Two takes of one second must not choose the same name."""
+
+    def asked(self) -> bool:
+        """Whether a pedal that goes down now means a new take: a pedal that flutters does not."""
+        now, before = self._clock.now(), self._asked_at
+        if now - before < AGAIN_S:
+            return False
+        self._asked_at = now
+        return True
 
     def shot(self, all_of_it: bool = True) -> takes.Take:
         """All that is on the tape, or only what came after the last take that was made like this."""
