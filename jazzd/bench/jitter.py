@@ -22,6 +22,7 @@ from jazzd.rehearsal import Heard, daemon
 SECONDS, BPM = 60.0, 120.0
 CHORDS = ((50, 57, 60, 65), (43, 53, 59, 62), (48, 52, 59, 62), (45, 55, 60, 64))
 CHORD_S = 2.0
+FAREWELL_S = 3.0
 SETTLING_BEATS = 4
 """Notes before this are not counted: the clock is being found."""
 NEAR_MS = 3.0
@@ -106,4 +107,7 @@ def daw(port: str, bpm: str, seconds: float, jitter_ms: float = 0.0) -> Iterator
                 raise JazzdError("the clock's process ended at once; what it said is above")
             yield json.loads(told)["began"]
         finally:
+            # A client that is killed makes the JACK server stand still, and lose what was on its way.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(FAREWELL_S)
             process.terminate()
