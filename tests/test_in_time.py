@@ -95,6 +95,20 @@ def test_a_clock_that_stops_without_a_word_ends_the_phrase_and_the_next_chord_pl
     assert room.sounding or room.struck[-1][0] > stopped + 3
 
 
+def test_a_clock_that_went_after_stop_leaves_the_next_chord_alone() -> None:
+    room = Room()
+    room.tick(4)
+    room.strike(*DM7)
+    room.tick(2)
+    room.play(mido.Message("stop"))
+    room.lift(*DM7)
+    room.wait(5)
+    room.strike(*G7)
+    struck = room.time
+    room.wait(6)
+    assert room.struck[-1][0] > struck + 5, "it is played for as long as it is held"
+
+
 def test_notes_go_up_with_the_force_of_the_chords() -> None:
     loudness = []
     for velocity in (30, 110):

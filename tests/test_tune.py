@@ -101,6 +101,23 @@ def test_the_humans_turn_is_the_first_of_a_traded_tune() -> None:
     assert not [beat for beat in beats if beat >= 32]
 
 
+def test_without_a_clock_turns_go_on_for_as_long_as_the_human_takes_theirs() -> None:
+    room = Room(chart=tune(), manner=Manner(mode="trade"))
+    began = room.time
+    for turn in range(2):
+        for _ in range(4):
+            room.strike(*DM7)
+            room.wait(1.8)
+            room.lift(*DM7)
+            room.wait(0.2)
+        room.wait(8)
+        answered = [at for at, _ in room.struck if began + 16 * turn + 8 <= at < began + 16 * turn + 16]
+        assert answered, f"turn {turn}"
+    room.wait(40)
+    assert room.struck[-1][0] < began + 32
+    assert room.session.deadline() is None
+
+
 def test_a_turn_that_the_human_takes_stays_theirs() -> None:
     room = Room(chart=tune(), manner=Manner(mode="trade", bars=4))
     started(room, 20)

@@ -42,7 +42,7 @@ def ask(request: dict[str, Any], path: Path | None = None, timeout_s: float = TI
         raise JazzdError("no jazzd daemon is running here; start one with `jazzd run`") from None
     except TimeoutError:
         raise JazzdError(f"the jazzd daemon did not answer within {timeout_s:.0f} s; restart it") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:  # the last two of a port that is none
         raise JazzdError(f"the jazzd daemon gave no answer ({error}); is it just stopping?") from None
     if "error" in answer:
         raise JazzdError(answer["error"])

@@ -64,18 +64,18 @@ def run(
     `again` reads them anew (it raises ConfigError for a file that is wrong). `record` writes all that is
     played into the folder of the takes. Raises JazzdError if a part cannot start.
     """
-    # The scheduler's thread must not wait 5 ms (Python's default) for the loop's thread to let it run, nor
-    # for the garbage collector to look once more at all that was imported.
     if sys.platform == "win32" and not settings.engine.address and not engine_command:
         raise ConfigError(
             "on Windows the engine runs in WSL2 or on another machine: start `jazzd engine --listen "
             "tcp://127.0.0.1:9090` there and set engine.address to that (docs/fl-studio.md)"
         )
-    sys.setswitchinterval(0.0005)
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         structlog.get_logger().warning(
             "runs_as_root", reason="jazzd needs no rights of root; run it as a user"
         )
+    # The scheduler's thread must not wait 5 ms (Python's default) for the loop's thread to let it run, nor
+    # for the garbage collector to look once more at all that was imported.
+    sys.setswitchinterval(0.0005)
     gc.collect()
     gc.freeze()
     with asyncio.Runner(loop_factory=_new_event_loop) as runner:

@@ -117,7 +117,7 @@ class Session:
 
     def on_engine_ready(self) -> None:
         self._ready = True
-        if self._wanted and self.manner.mode == "follow" and not self._tune:
+        if self._wanted and not self._leading and self.manner.mode == "follow" and not self._tune:
             self._soloist.ask(self._capture.sounding, self._capture.sounding)
 
     def on_engine_lost(self) -> None:
@@ -249,10 +249,10 @@ class Session:
 
     def poll(self) -> None:
         now = self._now()
+        self._watch_clock(now)  # first: what is struck after the clock has gone is not to go with it
         self._heard(self._capture.poll(now))
         if self._turn_at is not None and now >= self._turn_at:
             self._turn_now(now)
-        self._watch_clock(now)
         self._take_over(now)
         if self._tune and self._ready:
             self._tune.poll(self.manner, now)
@@ -320,6 +320,7 @@ class Session:
     # What the hands do
 
     def _played(self, message: mido.Message, at: Seconds) -> None:
+        self._watch_clock(at)
         struck = message.type == "note_on" and message.velocity > 0
         if self.hands.lead(message, at):
             if struck:

@@ -17,7 +17,7 @@ from jazzd.engine import protocol
 from jazzd.music.chords import Chord
 from jazzd.music.grid import Grid
 from jazzd.music.notes import Seconds
-from jazzd.music.tempo import beats_to_seconds, to_ticks
+from jazzd.music.tempo import TICKS_PER_SECOND, beats_to_seconds, to_ticks
 from jazzd.player.capture import Struck
 from jazzd.player.clock import Clock
 from jazzd.player.ending import ending
@@ -372,7 +372,7 @@ class Soloist:
             return None
         every = STRONG_BEATS * grid.beat_s
         origin = grid.next(timeline.origin, STRONG_BEATS) - timeline.origin
-        return protocol.Beats(origin=100 * origin, length=100 * every)
+        return protocol.Beats(origin=TICKS_PER_SECOND * origin, length=TICKS_PER_SECOND * every)
 
     def _advance(self, phrase: Phrase, now: Seconds) -> None:
         phrase.advance_at = Seconds(now + ADVANCE_S)

@@ -23,9 +23,10 @@ class Tune:
 
     def __init__(self, chart: Chart, soloist: Soloist, tempo: Tempo) -> None:
         self._chart, self._soloist, self._tempo = chart, soloist, tempo
-        self._running = False
+        self._running = tempo.clock.started_at is not None
         self._not_before = -math.inf
         """Beat; a turn that the human took is not taken back."""
+        self._struck_at = Seconds(-math.inf)
         self._told_at = Seconds(0.0)
 
     def start(self) -> None:
@@ -40,7 +41,7 @@ class Tune:
         """The human struck a chord: without a clock the first one begins the tune."""
         if self._running:
             self._soloist.hear(event.struck)
-        self._running = True
+        self._running, self._struck_at = True, event.struck[0].at
 
     def leave(self, manner: Manner, now: Seconds) -> None:
         """The human plays: this turn is theirs."""
@@ -64,7 +65,7 @@ class Tune:
         beat = max(grid.beat(now), self._not_before)
         begin, end = self._turn(manner, grid, beat)
         if self._soloist.phrase is None:
-            if beat >= self._last_beat(manner):
+            if beat >= self._last_beat(manner) or self._alone(manner, grid, begin):
                 self._running = False
             elif now >= grid.time(begin) - EARLY_S:
                 self._enter(grid, begin, end, now)
@@ -94,8 +95,15 @@ class Tune:
         ours = number if number % 2 else number + 1  # the human's turn is the first
         return first + ours * length, first + (ours + 1) * length
 
+    def _alone(self, manner: Manner, grid: Grid, begin: float) -> bool:
+        """Whether nobody has played in the human's turn before beat `begin`, and no clock says to go on."""
+        if manner.mode == "follow" or self._tempo.clock.started_at is not None:
+            return False
+        length = BEATS_PER_BAR * (manner.bars or BARS_TO_TRADE)
+        return self._struck_at < grid.time(begin - length) - grid.beat_s
+
     def _last_beat(self, manner: Manner) -> float:
-        """Where the tune is over: with a clock, when that stops."""
-        if self._tempo.clock.started_at is not None:
+        """Where the tune is over: with a clock, when that stops; traded, when the human has had enough."""
+        if self._tempo.clock.started_at is not None or manner.mode == "trade":
             return math.inf
         return BEATS_PER_BAR * manner.count_in + manner.choruses * self._chart.beats
