@@ -2,6 +2,7 @@
 
 import threading
 from collections import deque
+from dataclasses import dataclass
 
 import mido
 import structlog
@@ -10,9 +11,23 @@ from jazzd.player.clock import Clock
 
 WITHIN_S = 0.25
 """What comes back does so sooner than this."""
-WARN_AFTER, WARN_AGAIN_S = 4, 60.0
-"""So many notes have come back when that is worth a word, and how long until the next."""
+LOOPED = 3
+"""So many notes running that have all come back are a loop; one or two may be a coincidence."""
+WARN_AGAIN_S = 60.0
 MOST = 512
+
+Key = tuple[int, int]
+"""Channel and pitch."""
+
+
+@dataclass
+class _Sent:
+    at: float
+    key: Key
+    velocity: int
+    passed_on: bool
+    """The human holds this key: it was theirs (thru), and they may well strike it again."""
+    back: bool = False
 
 
 class EchoGuard:
@@ -20,41 +35,54 @@ class EchoGuard:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._sent: deque[tuple[float, tuple[int, int, int]]] = deque(maxlen=MOST)
+        self._sent: deque[_Sent] = deque(maxlen=MOST)
+        self._held: set[Key] = set()
         self._lock = threading.Lock()
-        self._echoes = 0
         self._warned_at = float("-inf")
 
     def sent(self, message: mido.Message) -> None:
         """This goes out now. Call it before it does: some wires are short."""
         if message.type == "note_on" and message.velocity:
             with self._lock:
-                self._sent.append((self._clock.now(), _note(message)))
+                key = message.channel, message.note
+                self._sent.append(_Sent(self._clock.now(), key, message.velocity, key in self._held))
 
     def heard(self, message: mido.Message, at: float) -> bool:
-        """Whether a message that came at `at` (seconds of the clock) is one of our own, and to be ignored.
-
-        A human may strike what the solo has just played, but hardly as hard, on that channel, so soon.
-        """
-        if message.type != "note_on" or not message.velocity:
+        """Whether a message that came at `at` (seconds of the clock) is one of our own, and to be ignored."""
+        if message.type not in ("note_on", "note_off"):
             return False
+        key, velocity = (message.channel, message.note), message.velocity
         with self._lock:
-            while self._sent and self._sent[0][0] < at - WITHIN_S:
-                self._sent.popleft()
-            echo = next((entry for entry in self._sent if entry[1] == _note(message)), None)
-            if echo is None:
-                self._echoes = 0
+            if message.type == "note_off" or not velocity:
+                self._held.discard(key)
                 return False
-            self._sent.remove(echo)
-            self._echoes += 1
-        if self._echoes >= WARN_AFTER and at - self._warned_at > WARN_AGAIN_S:
+            echo = self._echo(key, velocity, at)
+            if echo and self._looped(echo):
+                self._warn(at)
+                return True
+            self._held.add(key)
+            return False
+
+    def _echo(self, key: Key, velocity: int, at: float) -> _Sent | None:
+        """What was sent just now and may be this; a key that is not held can be struck by a human."""
+        for sent in self._sent:
+            fresh = not sent.back and at - sent.at <= WITHIN_S
+            if fresh and (sent.key, sent.velocity) == (key, velocity):
+                if sent.passed_on and key not in self._held:
+                    continue
+                sent.back = True
+                return sent
+        return None
+
+    def _looped(self, echo: _Sent) -> bool:
+        """Whether this note and those that were sent before it have all come back."""
+        until = [sent for sent in self._sent if sent.at <= echo.at]
+        return len(until) >= LOOPED and all(sent.back for sent in until[-LOOPED:])
+
+    def _warn(self, at: float) -> None:
+        if at - self._warned_at > WARN_AGAIN_S:
             self._warned_at = at
             structlog.get_logger().warning(
                 "output_heard_again",
                 reason="what jazzd plays comes back to its input and is ignored; undo that connection",
             )
-        return True
-
-
-def _note(message: mido.Message) -> tuple[int, int, int]:
-    return message.channel, message.note, message.velocity
