@@ -23,6 +23,7 @@ from pydantic_settings import (
 )
 
 from jazzd.errors import ConfigError, JazzdError
+from jazzd.files import replacing
 from jazzd.music import chart
 
 FILE_NAME = "daemon.toml"
@@ -387,9 +388,8 @@ def remember_controls(file: Path | None, numbers: Mapping[str, int]) -> Path:
             if section.get(control, Controls.model_fields[control].default) != number:
                 section[control] = number
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(f".{file.name}.{os.getpid()}")
-        partial.write_text(tomlkit.dumps(document))
-        os.replace(partial, file)
+        with replacing(file) as partial:
+            partial.write_text(tomlkit.dumps(document))
     except (OSError, tomlkit.exceptions.TOMLKitError) as error:
         raise ConfigError(f"{file} cannot be written: {error}; write the number there by hand") from None
     return file

@@ -8,8 +8,6 @@ zlib of JSON.
 
 import base64
 import binascii
-import contextlib
-import os
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jazzd.engine.protocol import Note, Revise
 from jazzd.errors import JazzdError, MidiError
+from jazzd.files import replacing
 
 MARK = "jazzd-take:"
 TEXT_LIMIT = 32_000
@@ -69,6 +68,11 @@ class Take:
     seconds: float = 0.0
     """Its length: keys and pedals that are down then, go up."""
 
+    @property
+    def notes(self) -> int:
+        """How many the solo has."""
+        return sum(message.type == "note_on" for _, message in self.solo)
+
 
 def write(path: Path, take: Take) -> None:
     """Writes the file as a whole or not at all. Raises MidiError where it cannot be written."""
@@ -81,14 +85,11 @@ def write(path: Path, take: Take) -> None:
         _track("chords", ((clock.tick(at), message) for at, message in _closed(take.chords, take.seconds))),
         _track("solo", ((clock.tick(at), message) for at, message in _closed(take.solo, take.seconds))),
     ]
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        mido.MidiFile(type=1, ticks_per_beat=TICKS_PER_BEAT, tracks=tracks).save(partial)
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            mido.MidiFile(type=1, ticks_per_beat=TICKS_PER_BEAT, tracks=tracks).save(partial)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
         raise MidiError(f"cannot keep the take in {path}: {error.strerror}; set takes.folder") from None
 
 

@@ -1,5 +1,6 @@
 """The tape: ten minutes, whole timelines, no more than fits; and the files it is written to."""
 
+import asyncio
 import base64
 import contextlib
 import os
@@ -13,12 +14,14 @@ import mido
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from jazzd import takes
 from jazzd.engine.protocol import Beats, Begin, Key, Note, Ready, Revise, Style
 from jazzd.errors import MidiError
 from jazzd.player import tape
-from jazzd.player.tape import Keeper, Tape
+from jazzd.player.keeper import Keeper
+from jazzd.player.tape import Tape
 
 ON = mido.Message("note_on", note=60)
 READY = Ready(base="builtin", device="cpu", dtype="float32", parameters=1, fingerprint="abc")
@@ -201,12 +204,12 @@ def test_takes_of_one_second_have_names_of_their_own_and_a_recording_has_no_gap(
         for _ in range(5):
             clock.time += 50
             recorder.sent(ON)
-        keeper.write(keeper.shot(all_of_it=False))
+        keeper.write_part()
     files = sorted(tmp_path.iterdir())
     assert len(files) == 3
     counts = [sum(m.type == "note_on" for m in mido.MidiFile(file).tracks[2]) for file in files]
     assert sum(counts) in (15, 17)  # one that lies on the border may be in both
-    assert len(keeper.shot().solo) == 13
+    assert recorder.take(READY, (), FROM_THE_START).notes == 13
 
 
 def test_takes_written_at_once_are_all_there(tmp_path: Path) -> None:
@@ -225,12 +228,13 @@ def test_a_part_that_could_not_be_written_is_in_the_next(tmp_path: Path) -> None
     keeper = Keeper(tmp_path / "file", clock, lambda since: recorder.take(READY, (), since))
     recorder.sent(ON)
     clock.time += 1
-    since = keeper.kept_at
     with pytest.raises(MidiError):
-        keeper.write_part(keeper.shot(all_of_it=False), since)
+        keeper.write_part()
     clock.time += 1
     recorder.sent(ON)
-    assert len(keeper.shot(all_of_it=False).solo) == 2
+    (tmp_path / "file").unlink()
+    track = mido.MidiFile(keeper.write_part()).tracks[2]
+    assert sum(message.type == "note_on" for message in track) == 2
 
 
 def test_a_part_ends_what_it_begins_and_no_more(tmp_path: Path) -> None:
@@ -240,13 +244,13 @@ def test_a_part_ends_what_it_begins_and_no_more(tmp_path: Path) -> None:
     recorder.heard(mido.Message("note_on", note=50, velocity=70), clock.time)
     recorder.heard(mido.Message("control_change", control=64, value=127), clock.time)
     clock.time += 2
-    first = keeper.write(keeper.shot(all_of_it=False))
+    first = keeper.write_part()
     clock.time += 2
     recorder.heard(mido.Message("note_off", note=50), clock.time)
     recorder.heard(mido.Message("control_change", control=64, value=0), clock.time)
     recorder.heard(mido.Message("note_on", note=52, velocity=70), clock.time)
     clock.time += 1
-    second = keeper.write(keeper.shot(all_of_it=False))
+    second = keeper.write_part()
 
     def chords(path: Path) -> list[tuple[str, int]]:
         track = mido.MidiFile(path).tracks[1]
@@ -258,9 +262,27 @@ def test_a_part_ends_what_it_begins_and_no_more(tmp_path: Path) -> None:
     assert chords(second) == [("note_on", 52), ("note_off", 52)]
 
 
-def test_a_pedal_that_flutters_keeps_one_take(tmp_path: Path) -> None:
+async def test_a_pedal_that_flutters_keeps_one_take(tmp_path: Path) -> None:
     clock = Clock()
     keeper = Keeper(tmp_path, clock, lambda since: recorded())
-    assert [keeper.asked() for _ in range(5)] == [True, False, False, False, False]
+    for _ in range(5):
+        keeper.press()
     clock.time += 2.1
-    assert keeper.asked()
+    keeper.press()
+    for _ in range(200):
+        await asyncio.sleep(0.01)
+        if len(await asyncio.to_thread(lambda: list(tmp_path.glob("*.mid")))) == 2:
+            break
+    assert len(await asyncio.to_thread(lambda: list(tmp_path.iterdir()))) == 2
+
+
+async def test_a_take_that_cannot_be_kept_is_a_word_in_the_log(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    keeper = Keeper(tmp_path / "file", Clock(), lambda since: recorded())
+    with capture_logs() as logged:
+        keeper.press()
+        for _ in range(200):
+            await asyncio.sleep(0.01)
+            if logged:
+                break
+    assert [event["event"] for event in logged] == ["take_not_kept"]

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,13 @@ import structlog
 
 from jazzd.config import Settings, read_token, socket_path
 from jazzd.engine.protocol import Note
-from jazzd.errors import ConfigError, JazzdError, MidiError
+from jazzd.errors import ConfigError, JazzdError
 from jazzd.music.notes import Seconds
 from jazzd.player import control, setup
 from jazzd.player.clock import Clock, MonotonicClock
 from jazzd.player.commands import Answer, Commands
 from jazzd.player.echo import EchoGuard
+from jazzd.player.keeper import Keeper
 from jazzd.player.ledger import Ledger
 from jazzd.player.link import ableton_link
 from jazzd.player.ports import Output, Ports, open_ports
@@ -31,7 +32,7 @@ from jazzd.player.scheduler import Scheduler
 from jazzd.player.session import Session
 from jazzd.player.status import status
 from jazzd.player.supervisor import Callbacks, Supervisor
-from jazzd.player.tape import Keeper, Tape, TapedLink
+from jazzd.player.tape import Tape, TapedLink
 from jazzd.player.tcp import TcpServer
 from jazzd.player.thru import Thru
 from jazzd.service.notify import Notifier
@@ -42,8 +43,6 @@ LOOK_S = 0.4
 """How often the ports are looked at: they are back in use within a second of their return."""
 TELL_S, HEALTHY_S = 1.0, 0.1
 """How often the service manager is told of us, and how long the sending of one note may take."""
-RECORD_S = 300.0
-"""How often a recording is written: well within what the tape holds."""
 UNREACHABLE = (
     "nobody can play: no MIDI system is in use and midi.tcp_listen is empty; start ALSA or JACK, or set "
     "midi.tcp_listen to an address such as 127.0.0.1:9080, then start jazzd again"
@@ -148,9 +147,9 @@ async def _life(
             clock,
             lambda since: tape.take(engine.ready, session.styling.records, since),
         )
-        session.keep = lambda: _soon(_keep(keeper)) if keeper.asked() else None
+        session.keep = keeper.press
         if record:
-            await stack.enter_async_context(_recording(keeper))
+            await stack.enter_async_context(keeper.recording())
 
         keeping = asyncio.create_task(engine.run(_callbacks(pulse, session, tape)))
         keeping.add_done_callback(lambda _: stop.set())
@@ -166,7 +165,7 @@ async def _life(
 
         report = partial(status, settings, engine, session, scheduler, ports, tcp)
         reload = _reloading(session, thru, settings, again)
-        commands = Commands(session, report, reload, partial(_keep, keeper), file)
+        commands = Commands(session, report, reload, keeper.keep, file)
 
         def answer(request: dict[str, Any]) -> Answer:
             return pulse.do(commands.answer, request) or {}
@@ -218,51 +217,6 @@ def _reloading(
         return {"applied": applied, "at_next_start": later}
 
     return reload
-
-
-async def _keep(keeper: Keeper, all_of_it: bool = True) -> dict[str, Any]:
-    """Writes a take, out of the way of the music. Raises MidiError where it cannot be written."""
-    since = keeper.kept_at
-    take = keeper.shot(all_of_it)
-    write = keeper.write if all_of_it else partial(keeper.write_part, since=since)
-    return {"file": str(await asyncio.to_thread(write, take)), "notes": len(take.solo)}
-
-
-def _soon(keeping: Coroutine[Any, Any, object]) -> None:
-    """Does it when the loop has time; what goes wrong is logged."""
-
-    def done(task: asyncio.Task[object]) -> None:
-        _running.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            structlog.get_logger().error("take_not_kept", reason=str(error))
-
-    task = asyncio.create_task(keeping)
-    _running.add(task)
-    task.add_done_callback(done)
-
-
-_running: set[asyncio.Task[object]] = set()
-"""asyncio itself holds its tasks only weakly."""
-
-
-@contextlib.asynccontextmanager
-async def _recording(keeper: Keeper) -> AsyncIterator[None]:
-    """Writes all that is played, in parts shorter than the tape, the last one at the end."""
-
-    async def record() -> None:
-        while True:
-            await asyncio.sleep(RECORD_S)
-            _soon(_keep(keeper, all_of_it=False))
-
-    task = asyncio.create_task(record())
-    try:
-        yield
-    finally:
-        await _end(task)
-        try:
-            keeper.write(keeper.shot(all_of_it=False))
-        except MidiError as error:
-            structlog.get_logger().error("take_not_kept", reason=str(error))
 
 
 async def _tell_system(

@@ -1,18 +1,12 @@
 """The last ten minutes, always: what the human played, what was sent, what the engine was asked and made."""
 
-import threading
-import time
 from collections import deque
-from collections.abc import Callable
 from importlib import metadata
-from pathlib import Path
 
 import mido
-import structlog
 
 from jazzd import takes
 from jazzd.engine import protocol
-from jazzd.errors import MidiError
 from jazzd.music.tempo import TICKS_PER_SECOND
 from jazzd.player.clock import Clock
 from jazzd.player.soloist import STRONG_BEATS, EngineLink
@@ -21,8 +15,6 @@ LENGTH_S = 600.0
 MOST_MESSAGES, MOST_EVENTS = 60_000, 60_000
 """What is kept at most, however fast it comes in: a flood pushes the older part out sooner."""
 SUSTAIN = 64
-AGAIN_S = 2.0
-"""A pedal keeps one take in this time."""
 
 
 class _Passage:
@@ -127,60 +119,3 @@ class TapedLink:
     def send(self, message: protocol.Message) -> None:
         self._tape.told(message)
         self._engine.send(message)
-
-
-class Keeper:
-    """Writes takes into a folder; `shoot` makes one of what came after a time of the clock.
-
-    Making one is quick and belongs to the loop, writing it is slow and does not.
-    """
-
-    def __init__(self, folder: Path, clock: Clock, shoot: Callable[[float], takes.Take]) -> None:
-        self.folder = folder
-        self._clock, self._shoot = clock, shoot
-        self._kept_at = self._asked_at = float("-inf")
-        self._writing = threading.Lock()
-        """Two takes of one second must not choose the same name."""
-
-    def asked(self) -> bool:
-        """Whether a pedal that goes down now means a new take: a pedal that flutters does not."""
-        now, before = self._clock.now(), self._asked_at
-        if now - before < AGAIN_S:
-            return False
-        self._asked_at = now
-        return True
-
-    def shot(self, all_of_it: bool = True) -> takes.Take:
-        """All that is on the tape, or only what came after the last take that was made like this."""
-        since = float("-inf") if all_of_it else self._kept_at
-        if not all_of_it:
-            self._kept_at = self._clock.now()
-        return self._shoot(since)
-
-    def write_part(self, part: takes.Take, since: float) -> Path:
-        """Writes what `shot(all_of_it=False)` made, whose part began at `since` (`kept_at` before the shot).
-
-        Where that is not possible, the next part holds this one too. Raises MidiError.
-        """
-        try:
-            return self.write(part)
-        except MidiError:
-            self._kept_at = min(self._kept_at, since)
-            raise
-
-    @property
-    def kept_at(self) -> float:
-        """Where the next part begins, in seconds of the clock."""
-        return self._kept_at
-
-    def write(self, take: takes.Take) -> Path:
-        """Writes it under a name of the time of day. Raises MidiError where that is not possible."""
-        with self._writing:
-            stem = time.strftime("jazzd-%Y%m%d-%H%M%S")
-            path, number = self.folder / f"{stem}.mid", 1
-            while path.exists():
-                number += 1
-                path = self.folder / f"{stem}-{number}.mid"
-            takes.write(path, take)
-        structlog.get_logger().info("take_kept", file=str(path), notes=len(take.solo))
-        return path

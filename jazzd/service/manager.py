@@ -1,7 +1,6 @@
 """Puts the service in force and takes it out again, on whichever system this is."""
 
 import contextlib
-import os
 import shutil
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jazzd.errors import JazzdError
+from jazzd.files import replacing
 from jazzd.service import launchd, systemd, windows
 from jazzd.service.definition import Definition
 
@@ -36,9 +36,8 @@ def install(service: Definition) -> None:
     before = service.path.read_bytes() if service.path.exists() else None
     try:
         service.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = service.path.with_name(f".{service.path.name}.{os.getpid()}")
-        partial.write_text(service.text, encoding=service.encoding)
-        os.replace(partial, service.path)
+        with replacing(service.path) as partial:
+            partial.write_text(service.text, encoding=service.encoding)
     except OSError as error:
         raise JazzdError(f"cannot write {service.path}: {error.strerror}") from None
     try:
