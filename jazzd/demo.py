@@ -14,7 +14,6 @@ import mido
 from rich.console import Console
 
 from jazzd import render
-from jazzd.config import Settings
 from jazzd.errors import JazzdError
 from jazzd.music.chords import Chord, parse
 from jazzd.music.harmony import scale
@@ -23,6 +22,7 @@ from jazzd.music.voicing import plain
 from jazzd.player.clock import MonotonicClock
 from jazzd.player.latency import Latency
 from jazzd.rehearsal import Daemon, Heard, Line, Struck, TcpLine, answer_times, daemon
+from jazzd.settings import Settings
 
 TEMPO_BPM = 120.0
 BEATS_PER_BAR = 4

@@ -15,12 +15,13 @@ from typing import Any, Literal
 
 import mido
 
-from jazzd.config import Settings, socket_path
+from jazzd.config import socket_path
 from jazzd.errors import JazzdError
 from jazzd.player import control, ports
 from jazzd.player.clock import MonotonicClock
 from jazzd.player.latency import summary
 from jazzd.service import manager
+from jazzd.settings import Settings
 
 State = Literal["ok", "warn", "fail"]
 PROBES, PAUSE_S, LOST_S = 100, 0.005, 0.5

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from jazzd.config import Settings, load, read_token, remember_controls, socket_path
+from jazzd.config import load, read_token, remember_controls, socket_path
 from jazzd.errors import ConfigError, JazzdError
+from jazzd.settings import Settings
 
 SHIPPED = Path(__file__).parent.parent / "daemon.toml"
 

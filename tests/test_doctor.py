@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from jazzd import doctor
-from jazzd.config import Settings
 from jazzd.doctor import Check, examine, to_json
 from jazzd.player import ports
 from jazzd.player.ports import PortList
+from jazzd.settings import Settings
 
 TCP = {"midi": {"backend": "tcp", "tcp_listen": "127.0.0.1:0"}}
 

@@ -9,10 +9,11 @@ import pytest
 from room import Room
 from structlog.testing import capture_logs
 
-from jazzd.config import Scene, Settings, load
+from jazzd.config import load
 from jazzd.engine import protocol
 from jazzd.errors import ConfigError, JazzdError
 from jazzd.player import setup
+from jazzd.settings import Scene, Settings
 
 DM7 = (50, 53, 57, 60)
 BALLAD = Scene(

@@ -23,8 +23,8 @@ from jazzd.cli.options import (
     show,
     within,
 )
-from jazzd.config import shares
 from jazzd.errors import ConfigError, JazzdError
+from jazzd.settings import shares
 
 if TYPE_CHECKING:
     from rich.console import Console

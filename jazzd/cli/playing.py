@@ -27,8 +27,8 @@ from jazzd.cli.options import (
     show,
     within,
 )
-from jazzd.config import shares
 from jazzd.errors import ConfigError, JazzdError
+from jazzd.settings import shares
 
 if TYPE_CHECKING:
     from jazzd.solo import Sounding
@@ -397,8 +397,9 @@ def learn(
     ],
 ) -> None:
     """Give a control the next knob that moves, for good."""
-    from jazzd.config import Controls, remember_controls
+    from jazzd.config import remember_controls
     from jazzd.player import control as daemon
+    from jazzd.settings import Controls
 
     if control not in Controls.model_fields:
         raise ConfigError(f"there is no control {control!r}; there are {', '.join(Controls.model_fields)}")

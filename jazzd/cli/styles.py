@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jazzd.cli.options import FOLDER, JsonOption, check_base, check_folder
-from jazzd.config import shares
 from jazzd.errors import ConfigError, JazzdError, StyleError
+from jazzd.settings import shares
 
 if TYPE_CHECKING:
     from jazzd.styles.registry import Record

@@ -15,7 +15,7 @@ from typing import Any
 import mido
 import structlog
 
-from jazzd.config import Settings, read_token, socket_path
+from jazzd.config import read_token, socket_path
 from jazzd.engine.protocol import Note
 from jazzd.errors import ConfigError, JazzdError
 from jazzd.music.notes import Seconds
@@ -36,6 +36,7 @@ from jazzd.player.tape import Tape, TapedLink
 from jazzd.player.tcp import TcpServer
 from jazzd.player.thru import Thru
 from jazzd.service.notify import Notifier
+from jazzd.settings import Settings
 
 STOP_S = 4.0
 """A part that has not closed this long after SIGTERM is left to the system; the notes are off long before."""

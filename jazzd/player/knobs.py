@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from jazzd.config import NARROWEST
 from jazzd.engine.protocol import Sampling
 from jazzd.music import harmony
 from jazzd.music.chords import Chord
@@ -10,6 +9,7 @@ from jazzd.music.grid import Feel
 from jazzd.music.harmony import Weights
 from jazzd.player.controls import HARMONY_AT_START
 from jazzd.player.styling import Styling
+from jazzd.settings import NARROWEST
 
 
 class Knobs:

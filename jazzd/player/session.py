@@ -13,7 +13,6 @@ from typing import Any
 import mido
 import structlog
 
-from jazzd.config import Scene, shares
 from jazzd.engine import protocol
 from jazzd.errors import JazzdError
 from jazzd.music import chords
@@ -33,6 +32,7 @@ from jazzd.player.styling import Styling
 from jazzd.player.tempo import Tempo
 from jazzd.player.trade import Listening
 from jazzd.player.tune import Tune
+from jazzd.settings import Scene, shares
 
 
 class Session:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-from jazzd.config import RESERVED_CONTROLS, Settings
 from jazzd.engine.protocol import Sampling
 from jazzd.music import chart
 from jazzd.music.grid import Feel, Grid
@@ -16,6 +15,7 @@ from jazzd.player.session import Session
 from jazzd.player.soloist import EngineLink
 from jazzd.player.styling import Styling
 from jazzd.player.tempo import Tempo
+from jazzd.settings import RESERVED_CONTROLS, Settings
 
 KNOBS = {
     **{key: ("solo", key) for key in ("temperature", "top_p", "low", "high")},

@@ -3,13 +3,13 @@
 import os
 from typing import Any
 
-from jazzd.config import Settings
 from jazzd.player.latency import summary
 from jazzd.player.ports import Ports
 from jazzd.player.scheduler import Scheduler
 from jazzd.player.session import Session
 from jazzd.player.supervisor import Supervisor
 from jazzd.player.tcp import TcpServer
+from jazzd.settings import Settings
 
 
 def status(

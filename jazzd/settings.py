@@ -1,0 +1,248 @@
+"""What daemon.toml can say: every key, with its default and what is allowed."""
+
+import math
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from jazzd.errors import ConfigError
+from jazzd.music import chart
+
+NARROWEST = 11
+"""Semitones from the lowest to the highest pitch of a solo, at least."""
+RESERVED_CONTROLS = frozenset({0, 6, 32, 38, 64, *range(96, 102)})
+"""Bank select, data entry, sustain and (N)RPN mean something else to every keyboard."""
+
+
+def _host_and_port(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if value and not (host and port.isdecimal() and int(port) <= 65535):
+        raise ValueError('it is written "HOST:PORT", for example "127.0.0.1:9080", or ""')
+    return value
+
+
+def _engine_address(value: str) -> str:
+    if value.startswith("tcp://"):
+        _host_and_port(value.removeprefix("tcp://"))
+    elif value and not value.removeprefix("unix:"):
+        raise ValueError("the path after unix: is missing")
+    elif value and not value.startswith("unix:"):
+        raise ValueError('it is written "unix:PATH", "tcp://HOST:PORT" or ""')
+    return value
+
+
+def _free_control(value: int) -> int:
+    if value in RESERVED_CONTROLS:
+        raise ValueError(f"MIDI keeps CC {value} for itself, with 0, 6, 32, 38, 64, 96-101 and 120-127")
+    return value
+
+
+def shares(style: str) -> dict[str, float]:
+    """The styles in "NAME" or "NAME:SHARE,NAME:SHARE", and how much of each; none for "".
+
+    Raises ConfigError when it is not written so.
+    """
+    mix: dict[str, float] = {}
+    for part in style.split(",") if style else ():
+        name, colon, share = part.strip().partition(":")
+        try:
+            mix[name] = float(share) if colon else 1.0
+        except ValueError:
+            mix[name] = math.nan
+        if not name or not 0 <= mix[name] <= 1:
+            raise ConfigError(f"{style!r}: write NAME, or NAME:SHARE,NAME:SHARE with shares from 0 to 1")
+    return mix
+
+
+def _mix(value: str) -> str:
+    try:
+        shares(value)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+def _chart(value: str) -> str:
+    if value and not value.endswith(".json"):
+        try:
+            chart.read(value)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+    return value
+
+
+PortName = Annotated[str, Field(min_length=1, max_length=128)]
+HostPort = Annotated[str, AfterValidator(_host_and_port)]
+EngineAddress = Annotated[str, AfterValidator(_engine_address)]
+MidiPitch = Annotated[int, Field(ge=0, le=127)]
+Control = Annotated[int, Field(ge=1, le=119), AfterValidator(_free_control)]
+Mix = Annotated[str, AfterValidator(_mix)]
+Chart = Annotated[str, AfterValidator(_chart)]
+Temperature = Annotated[float, Field(ge=0.0, le=2.0)]
+TopP = Annotated[float, Field(gt=0.0, le=1.0)]
+Mode = Literal["follow", "trade"]
+Start = Literal["now", "beat", "bar"]
+Bars = Annotated[int, Field(ge=0, le=64)]
+Choruses = Annotated[int, Field(ge=1, le=16)]
+Percent = Annotated[float, Field(ge=0.0, le=100.0)]
+Swing = Annotated[float, Field(ge=50.0, le=75.0)]
+Layback = Annotated[float, Field(ge=0.0, le=200.0)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Midi(Section):
+    backend: Literal["auto", "alsa", "jack", "coremidi", "winmm", "tcp", "none"] = "auto"
+    input: PortName = "loopMIDI Port 1"
+    output: PortName = "loopMIDI Port 2"
+    tcp_listen: HostPort = ""
+    lead_ms: float = Field(default=1.5, ge=0.0, le=100.0)
+
+    @model_validator(mode="after")
+    def _tcp_needs_an_address(self) -> "Midi":
+        if self.backend == "tcp" and not self.tcp_listen:
+            raise ValueError('backend "tcp" needs midi.tcp_listen, for example "127.0.0.1:9080"')
+        return self
+
+
+class Engine(Section):
+    base: Annotated[str, Field(min_length=1)] = "builtin"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    address: EngineAddress = ""
+    token_file: str = ""
+
+
+class Styles(Section):
+    folder: Path = Path("styles")
+    default: str = ""
+    max_resident: int = Field(default=32, ge=1, le=256)
+
+
+class Input(Section):
+    split: MidiPitch = 0
+    chord_channel: int = Field(default=0, ge=0, le=16)
+    yield_beats: float = Field(default=2.0, ge=0.25, le=32.0)
+    thru: bool = False
+
+
+class Solo(Section):
+    mode: Mode = "follow"
+    chords_per_phrase: int = Field(default=4, ge=1, le=64)
+    bars_per_phrase: Bars = 0
+    choruses: Choruses = 1
+    chart: Chart = ""
+    start: Start = "now"
+    temperature: Temperature = 0.9
+    top_p: TopP = 0.95
+    low: MidiPitch = 48
+    high: MidiPitch = 96
+    channel: int = Field(default=1, ge=1, le=16)
+    program: int = Field(default=0, ge=0, le=127)
+
+    @model_validator(mode="after")
+    def _range_holds_every_pitch_class(self) -> "Solo":
+        _check_range(self.low, self.high)
+        return self
+
+
+class Tempo(Section):
+    source: Literal["auto", "clock", "link", "chords", "bpm"] = "auto"
+    bpm: float = Field(default=120.0, ge=30.0, le=300.0)
+    count_in: int = Field(default=0, ge=0, le=16)
+    tap_key: MidiPitch = 0
+
+
+class Feel(Section):
+    quantize: Percent = 0.0
+    swing: Swing = 50.0
+    layback_ms: Layback = 0.0
+
+
+class Takes(Section):
+    folder: str = ""
+
+
+class Scene(Section):
+    """What a scene sets; None: as it was."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    program: int | None = Field(default=None, ge=0, le=127)
+    style: Mix | None = None
+    mode: Mode | None = None
+    start: Start | None = None
+    bars_per_phrase: Bars | None = None
+    choruses: Choruses | None = None
+    temperature: Temperature | None = None
+    density: float | None = Field(default=None, ge=-1.0, le=1.0)
+    harmony: float | None = Field(default=None, ge=0.0, le=1.0)
+    low: MidiPitch | None = None
+    high: MidiPitch | None = None
+    quantize: Percent | None = None
+    swing: Swing | None = None
+    layback_ms: Layback | None = None
+
+    @model_validator(mode="after")
+    def _range_holds_every_pitch_class(self) -> "Scene":
+        if self.low is not None and self.high is not None:
+            _check_range(self.low, self.high)
+        return self
+
+
+def _check_range(low: int, high: int) -> None:
+    # Narrower, and a pitch-class weight of 0 could forbid every pitch there is.
+    if high - low < NARROWEST:
+        raise ValueError(f"high must be at least {NARROWEST} semitones above low")
+
+
+class Controls(Section):
+    style: Control = 20
+    temperature: Control = 21
+    density: Control = 22
+    harmony: Control = 23
+    blend: Control = 24
+    mode: Control = 25
+    tap: Control = 26
+    keep: Control = 27
+    quantize: Control = 28
+    swing: Control = 29
+    layback_ms: Control = 30
+
+    @model_validator(mode="after")
+    def _one_number_each(self) -> "Controls":
+        names: dict[int, str] = {}
+        for name, number in self.model_dump().items():
+            if (other := names.setdefault(number, name)) != name:
+                raise ValueError(f"{other} and {name} both have CC {number}; give one of them another")
+        return self
+
+
+class Settings(BaseSettings):
+    """Everything daemon.toml can say, with its units in the comments there."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix="JAZZD_", env_nested_delimiter="__", allow_inf_nan=False
+    )
+
+    midi: Midi = Midi()
+    engine: Engine = Engine()
+    styles: Styles = Styles()
+    input: Input = Input()
+    solo: Solo = Solo()
+    tempo: Tempo = Tempo()
+    feel: Feel = Feel()
+    control: Controls = Controls()
+    takes: Takes = Takes()
+    scene: tuple[Scene, ...] = Field(default=(), max_length=128)
+
+    @model_validator(mode="after")
+    def _scenes_differ(self) -> "Settings":
+        for key in ("name", "program"):
+            values = [getattr(scene, key) for scene in self.scene if getattr(scene, key) is not None]
+            if twice := next((value for value in values if values.count(value) > 1), None):
+                raise ValueError(f"two scenes have the {key} {twice!r}; give one of them another")
+        return self
