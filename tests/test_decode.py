@@ -12,8 +12,9 @@ from reference import config, golden, mix, model
 
 from jazzd.errors import ModelError
 from jazzd.moonbeam import lora
-from jazzd.moonbeam.decode import BUCKETS, Controls, Decoder, State, nucleus
+from jazzd.moonbeam.decode import BUCKETS, Decoder, State
 from jazzd.moonbeam.model import causal_mask
+from jazzd.moonbeam.sampling import Controls, nucleus
 from jazzd.moonbeam.tokens import DURATION, FIELDS, INSTRUMENT, OCTAVE, ONSET, PITCH_CLASS, VELOCITY, framed
 
 CHORD = np.array([[10, 200, 4, pitch_class, 4, 70] for pitch_class in (0, 4, 7, 11)])

@@ -9,7 +9,8 @@ import tiny
 
 from jazzd.engine.protocol import Key, Note, Sampling
 from jazzd.engine.timeline import CROWD, LONGEST_REST, Timeline
-from jazzd.moonbeam.decode import Controls, State
+from jazzd.moonbeam.decode import State
+from jazzd.moonbeam.sampling import Controls
 from jazzd.moonbeam.tokens import COMPING, INSTRUMENT, OCTAVE, ONSET, PITCH_CLASS, SOLO
 
 SAMPLING = Sampling(temperature=1.0, top_p=1.0)

@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jazzd.moonbeam import decode, halves, resident, weights
-from jazzd.moonbeam.decode import Controls, Decoder
+from jazzd.moonbeam.decode import Decoder
 from jazzd.moonbeam.model import Kernel
+from jazzd.moonbeam.sampling import Controls
 
 compiled = pytest.mark.skipif(not halves.available(), reason="no C++ compiler here")
 PROCESSOR = halves._processor().split()

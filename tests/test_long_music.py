@@ -22,8 +22,9 @@ from jazzd.engine.server import Worker
 from jazzd.engine.timeline import LONGEST_REST, PIECE, Event, Timeline
 from jazzd.moonbeam import decode
 from jazzd.moonbeam.config import Config
-from jazzd.moonbeam.decode import Controls, Decoder, State
+from jazzd.moonbeam.decode import Decoder, State
 from jazzd.moonbeam.model import Moonbeam
+from jazzd.moonbeam.sampling import Controls
 from jazzd.moonbeam.tokens import DURATION, INSTRUMENT, OCTAVE, ONSET, PITCH_CLASS, SOLO, VELOCITY
 
 SAMPLING = Sampling(temperature=1.0, top_p=0.95, density=0.6)

@@ -15,8 +15,9 @@ from reference import config, golden, mix, model, tensors
 from jazzd.errors import StyleError
 from jazzd.moonbeam import lora, weights
 from jazzd.moonbeam.config import Config
-from jazzd.moonbeam.decode import Controls, Decoder
+from jazzd.moonbeam.decode import Decoder
 from jazzd.moonbeam.model import Moonbeam, causal_mask, token_nll
+from jazzd.moonbeam.sampling import Controls
 from jazzd.moonbeam.targets import ATTENTION, DECODER, MLP, Adapter, shapes
 
 CHORD = np.array([[10, 200, 4, pitch_class, 4, 70] for pitch_class in (0, 4, 7, 11)])

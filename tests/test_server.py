@@ -18,7 +18,8 @@ from jazzd.engine.protocol import Advance, Begin, Failed, Hello, Key, Note, Ping
 from jazzd.engine.server import Loaded, Loader, serve
 from jazzd.engine.timeline import Timeline
 from jazzd.errors import EngineError, JazzdError, ModelError
-from jazzd.moonbeam.decode import Controls, State
+from jazzd.moonbeam.decode import State
+from jazzd.moonbeam.sampling import Controls
 
 KEYS = tuple(Key(0, 200, pitch, 70) for pitch in (50, 57, 60, 65))
 START = Revise(epoch=1, now=0, floor=5, answer=True, keys=KEYS)

@@ -21,8 +21,9 @@ from flax import nnx
 from jazzd.bench import machine
 from jazzd.moonbeam import resident
 from jazzd.moonbeam.config import Numerics
-from jazzd.moonbeam.decode import BUCKETS, Controls, Decoder
+from jazzd.moonbeam.decode import BUCKETS, Decoder
 from jazzd.moonbeam.model import Moonbeam
+from jazzd.moonbeam.sampling import Controls
 from jazzd.moonbeam.tokens import COMPING, FIELDS, SOLO
 
 NOTES, PREFILLS = 200, 15

@@ -18,7 +18,8 @@ from jazzd.bench.latency import OPENING_S, line_to, transport
 from jazzd.errors import JazzdError
 from jazzd.moonbeam import lora, resident, weights
 from jazzd.moonbeam.config import Config
-from jazzd.moonbeam.decode import Controls, Decoder
+from jazzd.moonbeam.decode import Decoder
+from jazzd.moonbeam.sampling import Controls
 from jazzd.moonbeam.targets import Adapter, shapes
 from jazzd.moonbeam.tokens import COMPING, SOLO
 from jazzd.rehearsal import Daemon, Heard, Line, daemon

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from jazzd.cli import base, learning, measuring, playing, service, styles
+from jazzd.cli import asking, base, learning, measuring, playing, service, styles
 from jazzd.errors import ConfigError, JazzdError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -20,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(playing.app)
+app.add_typer(asking.app)
 app.add_typer(learning.app)
 app.add_typer(measuring.app)
 app.add_typer(base.app, name="base")

@@ -1,12 +1,9 @@
-"""The commands that play, and those that talk to what plays."""
+"""The commands that play."""
 
-import contextlib
 import json
-import math
-import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -22,8 +19,6 @@ from jazzd.cli.options import (
     check_base,
     check_folder,
     daemon_options,
-    lines,
-    rounded,
     show,
     within,
 )
@@ -34,9 +29,6 @@ if TYPE_CHECKING:
     from jazzd.solo import Sounding
 
 app = typer.Typer()
-WATCH_S = 0.5
-PATIENCE_S, GLANCE_S = 30, 0.1
-"""How long `learn` waits for a knob, and how often it asks."""
 
 
 @app.command()
@@ -243,111 +235,6 @@ def ports(as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def status(
-    watch: Annotated[bool, typer.Option("--watch", help="Go on asking, until Ctrl-C.")] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Ask the running daemon how it is."""
-    from rich.live import Live
-
-    from jazzd.player import control
-
-    if not watch:
-        show(_status(control.ask({"do": "status"}), as_json), as_json)
-        return
-    with Live(auto_refresh=False) as screen, contextlib.suppress(KeyboardInterrupt):
-        while True:
-            told = _status(control.ask({"do": "status"}), as_json)
-            screen.update(json.dumps(told) if as_json else "\n".join(lines(told)), refresh=True)
-            time.sleep(WATCH_S)
-
-
-def _status(told: dict[str, Any], as_json: bool) -> dict[str, Any]:
-    told = rounded(told)
-    if not as_json:  # what is ready is on `jazzd styles`
-        told["styles"] = {
-            record["name"]: f"{record['status']}, {record['reason']}"
-            for record in told.get("styles", ())
-            if record["reason"] or record["status"] != "ready"
-        }
-    return told
-
-
-@app.command()
-def panic() -> None:
-    """Silence the running daemon, until the next chord is struck."""
-    from jazzd.player import control
-
-    control.ask({"do": "panic"})
-
-
-@app.command("set", context_settings={"ignore_unknown_options": True})  # -0.5 is none
-def set_knob(
-    key: Annotated[str, typer.Argument(metavar="KEY", help="A knob, or style, mode or start.")],
-    value: Annotated[str, typer.Argument(metavar="VALUE", help="In the knob's own unit.")],
-) -> None:
-    """Turn a knob of the running daemon."""
-    from jazzd.player import control
-    from jazzd.player.commands import CHOICES
-    from jazzd.player.controls import KNOBS
-
-    if key == "style":
-        control.ask({"do": "use", "mix": shares(value)})
-        return
-    if key in CHOICES:
-        if value not in CHOICES[key]:
-            raise ConfigError(f"{key} is {' or '.join(CHOICES[key])}; {value!r} is neither")
-        control.ask({"do": "choose", key: value})
-        return
-    if key not in KNOBS:
-        raise ConfigError(f"there is no knob {key!r}; there are {', '.join((*KNOBS, *CHOICES))} and style")
-    low, high = KNOBS[key]
-    try:
-        number = float(value)
-    except ValueError:
-        number = math.nan
-    if not low <= number <= high:
-        raise ConfigError(f"{key} goes from {low:g} to {high:g}; {value!r} is no such number")
-    control.ask({"do": "set", "knobs": {key: number}})
-
-
-@app.command()
-def scene(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A [[scene]] of daemon.toml.")],
-) -> None:
-    """Have the running daemon play a scene."""
-    from jazzd.player import control
-
-    control.ask({"do": "scene", "name": name})
-
-
-@app.command()
-def reload(as_json: JsonOption = False) -> None:
-    """Have the running daemon read its settings anew."""
-    from jazzd.player import control
-
-    told = control.ask({"do": "reload"})
-    if as_json:
-        print(json.dumps(told))
-        return
-    print(f"changed: {', '.join(told['applied']) or 'nothing'}")
-    if told["at_next_start"]:
-        print(f"with the next start only: {', '.join(told['at_next_start'])}")
-
-
-@app.command()
-def keep(as_json: JsonOption = False) -> None:
-    """Keep the last ten minutes of the running daemon.
-
-    They become a MIDI file, which `replay` can play again note for note.
-    """
-    from jazzd.player import control
-
-    told = control.ask({"do": "keep"}, timeout_s=control.PATIENCE_S)
-    print(json.dumps(told) if as_json else told["file"])
-
-
-@app.command()
 def replay(
     take: Annotated[Path, typer.Argument(metavar="FILE", help="What `keep` or `--record` wrote.")],
     output: Annotated[
@@ -365,6 +252,7 @@ def replay(
     log = takes.read(take)
     check_base(base)
     from jazzd.moonbeam import resident
+    from jazzd.music.tempo import to_seconds
     from jazzd.replay import replay as play_again
     from jazzd.replay import warnings
     from jazzd.styles.wardrobe import Wardrobe
@@ -386,40 +274,8 @@ def replay(
         was = found.difference.was
         raise JazzdError(
             f"note {was.number} of part {found.difference.passage + 1} was {was.pitch} at "
-            f"{was.onset / 100:.2f} s and is another one now" + (f": {doubts[0]}" if doubts else "")
+            f"{to_seconds(was.onset):.2f} s and is another one now" + (f": {doubts[0]}" if doubts else "")
         )
-
-
-@app.command()
-def learn(
-    control: Annotated[
-        str, typer.Argument(metavar="CONTROL", help="A key of [control] in daemon.toml, such as style.")
-    ],
-) -> None:
-    """Give a control the next knob that moves, for good."""
-    from jazzd.config import remember_controls
-    from jazzd.player import control as daemon
-    from jazzd.settings import Controls
-
-    if control not in Controls.model_fields:
-        raise ConfigError(f"there is no control {control!r}; there are {', '.join(Controls.model_fields)}")
-    daemon.ask({"do": "learn", "control": control})
-    print(f"move the knob that is to be {control} (within {PATIENCE_S} s)")
-    refused = None
-    try:
-        for _ in range(round(PATIENCE_S / GLANCE_S)):
-            answer = daemon.ask({"do": "learnt"})
-            if answer["number"] is not None:
-                file = remember_controls(answer["file"] and Path(answer["file"]), answer["numbers"])
-                print(f"{control} is CC {answer['number']} now, here and in {file}")
-                return
-            if answer["refused"] and answer["refused"] != refused:
-                refused = answer["refused"]
-                print(refused)
-            time.sleep(GLANCE_S)
-    finally:
-        daemon.ask({"do": "unlearn"})
-    raise JazzdError(f"no knob moved within {PATIENCE_S} s; {control} is what it was")
 
 
 def _ports_of_the_daemon() -> dict[str, str]:

@@ -15,7 +15,8 @@ import numpy as np
 
 from jazzd.arrays import Int
 from jazzd.engine.protocol import Beats, Change, Key, Note, Sampling
-from jazzd.moonbeam.decode import Controls, Decoder, State
+from jazzd.moonbeam.decode import Decoder, State
+from jazzd.moonbeam.sampling import Controls
 from jazzd.moonbeam.tokens import COMPING, DURATION, OCTAVE, ONSET, PITCH_CLASS, SOLO, VELOCITY
 
 CROWD = 10
