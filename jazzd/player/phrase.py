@@ -21,16 +21,6 @@ class Answer:
 
 
 @dataclass
-class Placed:
-    """The last note that was given its place on the grid."""
-
-    onset: int
-    """Tick that the engine gave it."""
-    position: float
-    """Its beat."""
-
-
-@dataclass
 class Phrase:
     """From the first chord after a silence to the last note."""
 
@@ -41,7 +31,6 @@ class Phrase:
     notes: int = 0
     form: Form | None = None
     """The chords to come, where they are known."""
-    placed: Placed | None = None
     cut_at: Seconds | None = None
     """When its last note is chosen; None while nobody knows."""
     end: Seconds | None = None

@@ -15,27 +15,23 @@ import structlog
 
 from jazzd.engine import protocol
 from jazzd.music.chords import Chord
-from jazzd.music.grid import Grid
 from jazzd.music.notes import Seconds
-from jazzd.music.tempo import TICKS_PER_SECOND, beats_to_seconds, to_ticks
+from jazzd.music.tempo import beats_to_seconds
+from jazzd.player.brief import LONGEST_NOTE_TICKS, Brief
 from jazzd.player.capture import Struck
 from jazzd.player.clock import Clock
 from jazzd.player.ending import ending
-from jazzd.player.form import Foreseen, Form
+from jazzd.player.form import Form
 from jazzd.player.hands import Led
 from jazzd.player.knobs import Knobs
 from jazzd.player.latency import Latency
 from jazzd.player.pace import Pace
-from jazzd.player.phrase import Answer, Phrase, Placed
+from jazzd.player.phrase import Answer, Phrase
+from jazzd.player.placing import Placing
 from jazzd.player.scheduler import LATE_S, PlannedNote, Scheduler
 from jazzd.player.tempo import Tempo
 from jazzd.player.timeline import Timeline
 
-HORIZON_TICKS, SHORT_HORIZON_TICKS = 100, 40
-"""How far ahead of the play head the engine makes notes, and how far when it can hardly keep up: what is made
-for the next chord to take back is work for nothing."""
-THINNEST = 0.8
-"""How much is taken from the density when the engine cannot keep up: rather fewer notes than late ones."""
 ADVANCE_S = 0.05
 """How often the engine is told where the play head is."""
 KNOB_S = 0.1
@@ -52,15 +48,8 @@ CUT_SHARE = 0.35
 """The share of that time in which a next chord still finds the phrase as it was."""
 LAST_NOTE_S = 0.4
 """How long before the end of a form the last note is chosen."""
-SHORTEST_NOTE_S, LONGEST_NOTE_TICKS = 0.05, 400
-ONE_STROKE_TICKS = 2
-"""Notes this near to each other are struck together, wherever the grid puts them."""
-STRONG_BEATS = 2
-"""Every second beat of a bar of four is a strong one."""
+SHORTEST_NOTE_S = 0.05
 USUAL_VELOCITY = 80
-FORESEEN_S = 2.0
-"""How long ago a chord of a form may have begun and still be told again."""
-MOST_FORESEEN = 64
 
 
 class EngineLink(Protocol):
@@ -89,7 +78,8 @@ class Soloist:
         self.phrase: Phrase | None = None
         self.latency, self.pace = Latency(), Pace()
         self._engine, self._scheduler, self._clock = engine, scheduler, clock
-        self._tempo, self._knobs = tempo, knobs
+        self._tempo = tempo
+        self._brief, self._placing = Brief(knobs, self.pace), Placing(tempo, knobs)
         self._channel = channel
         self._seed = seed or random.Random()
         self._log = structlog.get_logger()
@@ -130,10 +120,11 @@ class Soloist:
         if self.phrase is None:
             self._log.info("phrase_started", chord=self.chord.symbol if self.chord else "")
         began, notes = (self.phrase.began, self.phrase.notes) if self.phrase else (now, 0)
+        self._placing.anew()
         self.phrase = Phrase(timeline, began, now, Answer(now, last_note_on, at), notes, form)
         if form and form.end is not None:
             self.phrase.end, self.phrase.cut_at = form.end, Seconds(form.end - LAST_NOTE_S)
-        self._revise(self.phrase, keys=self._keys(timeline, struck, led), at=at)
+        self._revise(self.phrase, keys=self._brief.keys(timeline, struck, led), at=at)
 
     def listen(self, struck: Sequence[Struck], sounding: Sequence[Struck] = ()) -> None:
         """Read what was struck, and play nothing."""
@@ -142,13 +133,13 @@ class Soloist:
         timeline, fresh = self._continued(struck[0].at)
         if fresh:
             struck = tuple({key.pitch: key for key in (*sounding, *struck)}.values())
-        self._tell(timeline, playing=False, keys=self._keys(timeline, struck))
+        self._tell(timeline, 0.0, self.chord, playing=False, keys=self._brief.keys(timeline, struck))
         self._quiet_since = self._now()
 
     def hear(self, struck: Sequence[Struck]) -> None:
         """Read what was struck and play on."""
         if (phrase := self.phrase) and not phrase.resting:
-            self._revise(phrase, keys=self._keys(phrase.timeline, struck))
+            self._revise(phrase, keys=self._brief.keys(phrase.timeline, struck))
 
     def foresee(self, form: Form) -> None:
         """The chords to come are these from now on; what is planned stays."""
@@ -162,7 +153,7 @@ class Soloist:
         """The knobs or the style have changed: heard from KNOB_S on."""
         if (phrase := self.phrase) and not phrase.resting:
             phrase.timeline.take_back(self._scheduler.cancel(after=self._now() + KNOB_S))
-            phrase.placed = None
+            self._placing.anew()
             self._revise(phrase, ahead_s=KNOB_S)
 
     def finish(self, at: Seconds) -> None:
@@ -212,7 +203,7 @@ class Soloist:
                 due = min(due, now)
                 self.pace.answered(now - answer.asked_at)
             else:
-                due = self._beaten(phrase, note.onset, answer.at)
+                due = self._placing.on_beat(note.onset, answer.at, now)
             if phrase.cut_at is not None and phrase.form is None:
                 phrase.cut_at = Seconds(max(phrase.cut_at, now + LEGATO_S))  # one note is no phrase yet
         elif now - due > LATE_S:
@@ -220,7 +211,7 @@ class Soloist:
             return
         else:
             self.pace.kept_up()
-            due = self._placed(phrase, note.onset, due, now)
+            due = self._placing.due(note.onset, due, now)
         begins = max(due, now)
         length = max(over - begins, SHORTEST_NOTE_S)
         if phrase.end is not None:
@@ -290,24 +281,6 @@ class Soloist:
         self._engine.send(protocol.Begin(seed=self._seed.getrandbits(32)))
         return self._timeline, True
 
-    def _keys(
-        self, timeline: Timeline, struck: Iterable[Struck], led: Iterable[Led] = ()
-    ) -> tuple[protocol.Key, ...]:
-        length = self.pace.chord_ticks
-        chord = [protocol.Key(timeline.tick(key.at), length, key.pitch, key.velocity) for key in struck]
-        line = [
-            protocol.Key(
-                timeline.tick(note.at),
-                min(max(to_ticks(note.until - note.at), 1), LONGEST_NOTE_TICKS),
-                note.pitch,
-                note.velocity,
-                solo=True,
-            )
-            for note in led
-            if note.at >= timeline.origin
-        ]
-        return tuple(sorted([*chord, *line]))[-128:]
-
     def _revise(
         self,
         phrase: Phrase,
@@ -320,95 +293,35 @@ class Soloist:
         soon as it can."""
         now = self._now()
         begin = at if at is not None else now + max(ahead_s, self.pace.lead_s)
-        self._tell(phrase.timeline, playing, keys, begin, phrase)
+        unanswered = phrase.unanswered is not None
+        self._tell(phrase.timeline, begin, phrase.form or self.chord, playing, unanswered, keys)
         if playing:
             self._advance(phrase, now)
 
     def _tell(
         self,
         timeline: Timeline,
-        playing: bool,
-        keys: tuple[protocol.Key, ...],
-        begin: float = 0.0,
-        phrase: Phrase | None = None,
+        begin: float,
+        over: Chord | Form | None,
+        playing: bool = True,
+        answer: bool = False,
+        keys: tuple[protocol.Key, ...] = (),
     ) -> None:
-        now, form = self._now(), phrase.form if phrase else None
+        now = self._now()
         self._epoch += 1
-        self._engine.send(
-            protocol.Revise(
-                epoch=self._epoch,
-                now=timeline.tick(now),
-                keep=timeline.last,
-                floor=timeline.floor(max(begin, now)),
-                answer=playing and phrase is not None and phrase.unanswered is not None,
-                playing=playing,
-                keys=keys,
-                sampling=self._thinned(self._knobs.sampling(form.chord(begin) if form else self.chord)),
-                mix=tuple(self._knobs.styling.mix.items()),
-                ahead=self._changes(timeline, form, now) if form else (),
-                end=timeline.tick(form.end) if form and form.end is not None else None,
-                beats=self._beats(timeline, self._tempo.grid(now)),
-            )
-        )
-
-    def _thinned(self, sampling: protocol.Sampling) -> protocol.Sampling:
-        if not self.pace.strain:
-            return sampling
-        density = max(-1.0, sampling.density - THINNEST * self.pace.strain)
-        return sampling.model_copy(update={"density": density})
-
-    def _changes(self, timeline: Timeline, form: Form, now: Seconds) -> tuple[protocol.Change, ...]:
-        near = [change for change in form.changes if change.at + change.duration_s > now - FORESEEN_S]
-        return tuple(self._change(timeline, change) for change in near[:MOST_FORESEEN])
-
-    def _change(self, timeline: Timeline, change: Foreseen) -> protocol.Change:
-        at, length = timeline.tick(change.at), min(max(to_ticks(change.duration_s), 1), LONGEST_NOTE_TICKS)
-        weights, strong = self._knobs.weights(change.chord)
-        keys = tuple(protocol.Key(at, length, pitch, velocity) for pitch, velocity in change.keys)
-        return protocol.Change(at=at, keys=keys, weights=weights, strong=strong)
-
-    def _beats(self, timeline: Timeline, grid: Grid | None) -> protocol.Beats | None:
-        if grid is None:
-            return None
-        every = STRONG_BEATS * grid.beat_s
-        origin = grid.next(timeline.origin, STRONG_BEATS) - timeline.origin
-        return protocol.Beats(origin=TICKS_PER_SECOND * origin, length=TICKS_PER_SECOND * every)
+        grid = self._tempo.grid(now)
+        revise = self._brief.revise(self._epoch, timeline, now, begin, grid, over, playing, answer, keys)
+        self._engine.send(revise)
 
     def _advance(self, phrase: Phrase, now: Seconds) -> None:
         phrase.advance_at = Seconds(now + ADVANCE_S)
-        head = phrase.timeline.tick(now)
-        horizon = HORIZON_TICKS - round((HORIZON_TICKS - SHORT_HORIZON_TICKS) * self.pace.strain)
-        self._engine.send(protocol.Advance(now=head, until=head + horizon))
+        self._engine.send(self._brief.advance(phrase.timeline, now))
 
     def _catch_up(self, phrase: Phrase, behind_s: float) -> None:
         """The engine's notes come too late to be played: it goes on from where the play head will be."""
         self._log.warning("engine_behind", behind_ms=round(1000 * behind_s, 1))
         self.pace.fell_behind(behind_s)
         self._revise(phrase)
-
-    # Where a note goes
-
-    def _placed(self, phrase: Phrase, onset: int, due: Seconds, now: Seconds) -> Seconds:
-        """When a note that the engine put at tick `onset`, our time `due`, is to sound."""
-        grid, feel = self._tempo.grid(now), self._knobs.feel
-        if grid is None or (feel.quantize == 0 and feel.swing == 50):
-            return Seconds(due + feel.layback_s)
-        before = phrase.placed
-        if before and onset - before.onset <= ONE_STROKE_TICKS:
-            position = before.position
-            placed = position if feel.quantize else feel.placed(grid.beat(due))
-        else:
-            after = max(before.position if before else -1e9, grid.beat(now - feel.layback_s))
-            position = feel.nearest(grid.beat(due), after)
-            placed = feel.placed(grid.beat(due), after)
-        phrase.placed = Placed(onset, position)
-        return Seconds(grid.time(placed) + feel.layback_s)
-
-    def _beaten(self, phrase: Phrase, onset: int, at: Seconds) -> Seconds:
-        """When an answer that was asked for on the beat `at` is to sound."""
-        if grid := self._tempo.grid(self._now()):
-            phrase.placed = Placed(onset, grid.beat(at))
-        return Seconds(at + self._knobs.feel.layback_s)
 
     def _velocity(self, velocity: int) -> int:
         """As hard as the chords are struck, half as much again or less."""

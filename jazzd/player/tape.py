@@ -8,8 +8,9 @@ import mido
 from jazzd import takes
 from jazzd.engine import protocol
 from jazzd.music.tempo import TICKS_PER_SECOND
+from jazzd.player.brief import STRONG_BEATS
 from jazzd.player.clock import Clock
-from jazzd.player.soloist import STRONG_BEATS, EngineLink
+from jazzd.player.soloist import EngineLink
 
 LENGTH_S = 600.0
 MOST_MESSAGES, MOST_EVENTS = 60_000, 60_000
