@@ -16,7 +16,7 @@ import structlog
 from jazzd.engine import protocol
 from jazzd.errors import JazzdError
 from jazzd.music import chords
-from jazzd.music.grid import BEATS_PER_BAR, Feel, Grid
+from jazzd.music.grid import BEATS_PER_BAR, Feel
 from jazzd.music.notes import Seconds
 from jazzd.player.capture import Capture, ChordCaptured, Released
 from jazzd.player.clock import Clock
@@ -30,7 +30,7 @@ from jazzd.player.scheduler import Scheduler
 from jazzd.player.soloist import KNOB_S, EngineLink, Soloist
 from jazzd.player.styling import Styling
 from jazzd.player.tempo import Tempo
-from jazzd.player.trade import Listening
+from jazzd.player.trade import Trade
 from jazzd.player.tune import Tune
 from jazzd.settings import Scene, shares
 
@@ -75,7 +75,7 @@ class Session:
         self._clock = clock
         self._log = structlog.get_logger()
         self._capture = Capture()
-        self._listening = Listening(self.manner.chords, self.manner.bars, self.manner.choruses)
+        self._trade = Trade(self._soloist, self.tempo, self.manner)
         self._ready = False
         self._wanted = False  # the hands hold a chord that nobody silenced
         self._turned_at = Seconds(float("-inf"))
@@ -220,14 +220,14 @@ class Session:
             return
         if (self.manner.mode, self.manner.bars) != (before.mode, before.bars):
             self._soloist.finish(self._now())
-        self._listening = Listening(self.manner.chords, self.manner.bars, self.manner.choruses)
+        self._trade = Trade(self._soloist, self.tempo, self.manner)
         self._log.info("manner_changed", mode=self.manner.mode, start=self.manner.start)
 
     def silence(self, reason: str) -> None:
         """Nothing sounds from here on, until the next chord is struck."""
         self._capture.reset()
         self.hands.reset()
-        self._listening.reset()
+        self._trade.reset()
         self._wanted, self._leading, self._take_over_at = False, False, None
         self._soloist.silence()
         if self._tune:
@@ -240,7 +240,7 @@ class Session:
         """When to poll next."""
         times = [self._capture.deadline(), self._soloist.deadline(), self._turn_at, self._take_over_at]
         if self.manner.mode == "trade" and self._ready and not self._tune:
-            times.append(self._listening.ask_at(self._trusted(self._now())))
+            times.append(self._trade.deadline(self._now()))
         if self._tune and self._ready:
             times.append(self._tune.deadline(self.manner, self._now()))
         if self._beaten and self._soloist.playing:
@@ -257,7 +257,7 @@ class Session:
         if self._tune and self._ready:
             self._tune.poll(self.manner, now)
         elif self.manner.mode == "trade" and self._ready:
-            self._answer_trade(now)
+            self._trade.poll(now)
         self._soloist.poll()
 
     def _turn_now(self, now: Seconds) -> None:
@@ -285,7 +285,7 @@ class Session:
         if message.type == "clock":
             self._beaten = self._beaten or self.tempo.clock.grid(at) is not None
         elif message.type in ("start", "continue"):
-            self._listening.reset()
+            self._trade.reset()
             if self._tune:
                 self._tune.start()
 
@@ -356,7 +356,7 @@ class Session:
             settle_ms=round(1000 * (self._now() - event.last_note_on), 1),
         )
         if self.manner.mode == "trade":
-            self._listening.heard(event)
+            self._trade.heard(event)
         if self._ready:
             self._respond(event)
 
@@ -367,7 +367,7 @@ class Session:
         elif self.manner.mode == "trade" or self._leading:
             soloist.listen(event.struck, self._capture.sounding)
             if self.manner.mode == "trade":
-                self._answer_trade(self._now())
+                self._trade.poll(self._now())
         else:
             at = self._entry(self._now(), entering=soloist.phrase is None)
             soloist.ask(event.struck, self._capture.sounding, event.last_note_on, at, led=self.hands.take())
@@ -375,7 +375,7 @@ class Session:
     def _released(self, at: Seconds) -> None:
         self._wanted = False
         if self.manner.mode == "trade":
-            self._listening.released(at)
+            self._trade.released(at)
         elif not self._tune:
             self._soloist.finish(at)
 
@@ -384,31 +384,10 @@ class Session:
     def _give_way(self, at: Seconds) -> None:
         """The human plays into the answer: it is theirs."""
         self._soloist.break_off()
-        self._listening.reset()
+        self._trade.reset()
         if self._tune:
             self._tune.leave(self.manner, at)
         self._log.info("gave_way")
-
-    def _answer_trade(self, now: Seconds) -> None:
-        """Asks for the answer to what was heard, once that is complete."""
-        grid = self._trusted(now)
-        ask_at = self._listening.ask_at(grid)
-        if ask_at is None or now < ask_at:
-            return
-        begin = self._listening.begin(grid)
-        assert begin is not None  # or there would be no time to ask
-        if self.manner.start != "now" and grid:
-            quarter = 0.25 * grid.beat_s
-            begin = grid.next(begin - quarter, BEATS_PER_BAR if self.manner.start == "bar" else 1)
-        form = self._listening.form(begin, grid)
-        self._listening.reset()
-        late = begin < now
-        self._soloist.ask((), at=None if late else begin, form=form)
-
-    def _trusted(self, now: Seconds) -> Grid | None:
-        """The beat, unless it is a guess from the chords themselves: those tell their own rhythm better."""
-        source, grid = self.tempo.now(now)
-        return grid if self.manner.bars or source in ("clock", "link", "taps") else None
 
     # The human's own line
 

@@ -8,6 +8,9 @@ from jazzd.music.grid import BEATS_PER_BAR, Grid
 from jazzd.music.notes import Seconds
 from jazzd.player.capture import ChordCaptured
 from jazzd.player.form import Foreseen, Form
+from jazzd.player.manner import Manner
+from jazzd.player.soloist import Soloist
+from jazzd.player.tempo import Tempo
 
 ONE_GESTURE_S = 0.15
 """What is struck this soon after a chord still belongs to it."""
@@ -109,3 +112,46 @@ class Listening:
         if gaps:
             return struck[-1] - struck[0] + median(gaps)
         return None if self._released is None else self._released - struck[0]
+
+
+class Trade:
+    """Listens, and asks for the answer once what was heard is complete. The session says when to poll."""
+
+    def __init__(self, soloist: Soloist, tempo: Tempo, manner: Manner) -> None:
+        self._soloist, self._tempo, self._manner = soloist, tempo, manner
+        self._listening = Listening(manner.chords, manner.bars, manner.choruses)
+
+    def heard(self, captured: ChordCaptured) -> None:
+        """The human struck a chord."""
+        self._listening.heard(captured)
+
+    def released(self, at: Seconds) -> None:
+        """The hands are up."""
+        self._listening.released(at)
+
+    def reset(self) -> None:
+        """Nothing has been heard."""
+        self._listening.reset()
+
+    def deadline(self, now: Seconds) -> Seconds | None:
+        """When to poll next."""
+        return self._listening.ask_at(self._trusted(now))
+
+    def poll(self, now: Seconds) -> None:
+        grid, manner = self._trusted(now), self._manner
+        ask_at = self._listening.ask_at(grid)
+        if ask_at is None or now < ask_at:
+            return
+        begin = self._listening.begin(grid)
+        assert begin is not None  # or there would be no time to ask
+        if manner.start != "now" and grid:
+            quarter = 0.25 * grid.beat_s
+            begin = grid.next(begin - quarter, BEATS_PER_BAR if manner.start == "bar" else 1)
+        form = self._listening.form(begin, grid)
+        self._listening.reset()
+        self._soloist.ask((), at=None if begin < now else begin, form=form)
+
+    def _trusted(self, now: Seconds) -> Grid | None:
+        """The beat, unless it is a guess from the chords themselves: those tell their own rhythm better."""
+        source, grid = self._tempo.now(now)
+        return grid if self._manner.bars or source in ("clock", "link", "taps") else None
