@@ -1,5 +1,6 @@
 """A take, played again: the same notes from the same questions."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -88,8 +89,14 @@ def _played(
     """Every note as it was and as it is; (None, None, keep) for a revision."""
     decoder.mix = None
     timeline = Timeline(decoder, passage.seed)
-    notes = [event for event in passage.events if isinstance(event, Note)]
-    before = {epoch: (place, ended) for note in notes for epoch, place, ended in note.read_before}
+    notes: dict[int, list[Note]] = {}
+    for note in (event for event in passage.events if isinstance(event, Note)):
+        notes.setdefault(note.epoch, []).append(note)
+    before = {
+        epoch: (place, ended)
+        for note in itertools.chain(*notes.values())
+        for epoch, place, ended in note.read_before
+    }
     for revise in (event for event in passage.events if isinstance(event, Revise)):
         place, ended = before.get(revise.epoch, (0, False))
         if ended:
@@ -100,7 +107,7 @@ def _played(
         yield None, None, revise.keep
         fresh = revise.answer
         # Some were on their way while the next revision was, too, and stand behind it.
-        for was in (note for note in notes if note.epoch == revise.epoch):
+        for was in notes.get(revise.epoch, ()):
             timeline.prepare_to(was.read)
             try:
                 now = timeline.next_note(revise.sampling, was.floor, fresh, was.epoch, revise.beats)

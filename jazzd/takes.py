@@ -155,7 +155,7 @@ def _released(message: mido.Message) -> mido.Message:
 
 
 def _packed(log: Log) -> list[str]:
-    text = base64.b64encode(zlib.compress(log.model_dump_json(exclude_defaults=False).encode())).decode()
+    text = base64.b64encode(zlib.compress(log.model_dump_json().encode())).decode()
     return [text[start : start + TEXT_LIMIT] for start in range(0, len(text), TEXT_LIMIT)]
 
 
