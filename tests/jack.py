@@ -1,7 +1,6 @@
 """A private JACK server for a test, and a client that plays and records there.
 
-Use: `pytest_plugins = ["jack"]` and the fixture `jack_server`, or `sturdy_jack_server` where clients are
-killed.
+Use: `pytest_plugins = ["jack"]` and the fixture `jack_server`.
 """
 
 import contextlib
@@ -22,10 +21,9 @@ import rtmidi
 SETTLE_S = 0.25
 """What is sent sooner than this after opening a port is lost."""
 
-_EXACT = ("--no-realtime", "-S", "-d", "dummy", "-r", "48000", "-p", "64")
-"""Loses nothing and adds about a millisecond, but stands still for 10 s when a client dies."""
-_STURDY = ("-R", "-P", "10", "-d", "dummy", "-r", "48000", "-p", "512")
-"""Goes on when a client dies, but loses about one message in 4,000."""
+_ARGUMENTS = ("--no-realtime", "-S", "-t", "20", "-d", "dummy", "-r", "48000", "-p", "64")
+"""Without -S it loses about one message in 4,000; with it, it stands still for ten time-outs when a client is
+killed, which are 500 ms each unless -t says otherwise."""
 
 _numbers = itertools.count()
 
@@ -33,15 +31,17 @@ _numbers = itertools.count()
 @pytest.fixture
 def jack_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A server that this test and its children connect to."""
-    with _server(_EXACT, monkeypatch, tmp_path) as process:
+    if shutil.which("jackd") is None:
+        missing = "jackd is not installed (apt install jackd2)"
+        pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
+    for variable, value in private(f"jazzd-test-{os.getpid()}-{next(_numbers)}").items():
+        monkeypatch.setenv(variable, value)
+    log = tmp_path / "jackd.log"
+    process = start(log)
+    try:
         yield process
-
-
-@pytest.fixture
-def sturdy_jack_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The same for tests that kill clients."""
-    with _server(_STURDY, monkeypatch, tmp_path) as process:
-        yield process
+    finally:
+        end(process, log)
 
 
 class JackClient:
@@ -110,28 +110,35 @@ class JackClient:
         self.heard.append((time.perf_counter(), mido.Message.from_bytes(event[0])))
 
 
-@contextlib.contextmanager
-def _server(
-    arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, folder: Path
-) -> Iterator[subprocess.Popen[bytes]]:
-    if shutil.which("jackd") is None:
-        missing = "jackd is not installed (apt install jackd2)"
-        pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
-    name = f"jazzd-test-{os.getpid()}-{next(_numbers)}"
-    monkeypatch.setenv("JACK_DEFAULT_SERVER", name)
-    monkeypatch.setenv("JACK_NO_AUDIO_RESERVATION", "1")
-    monkeypatch.setenv("JACK_NO_START_SERVER", "1")
-    log = folder / "jackd.log"
-    process = _start(name, arguments, log)
-    try:
-        yield process
-    finally:
-        if not _ended_well(process):
-            # A server that was killed keeps its place among the eight that JACK knows, until one of its name
-            # ends well.
-            _ended_well(_start(name, arguments, log))
-            for left_over in Path("/dev/shm").glob(f"jack_sem.*{name}_*"):
-                left_over.unlink(missing_ok=True)
+def private(name: str) -> dict[str, str]:
+    """The environment of those who are to meet at a server of that name."""
+    return {"JACK_DEFAULT_SERVER": name, "JACK_NO_AUDIO_RESERVATION": "1", "JACK_NO_START_SERVER": "1"}
+
+
+def start(log: Path) -> subprocess.Popen[bytes]:
+    """A server under the name in the environment, ready for clients. Fails the test without one."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(["jackd", *_ARGUMENTS], stdout=output, stderr=subprocess.STDOUT)
+    socket = Path(f"/dev/shm/jack_{os.environ['JACK_DEFAULT_SERVER']}_{os.getuid()}_0")
+    deadline = time.perf_counter() + 10
+    while time.perf_counter() < deadline and process.poll() is None:
+        if socket.exists():
+            with contextlib.suppress(rtmidi.SystemError):
+                rtmidi.MidiOut(rtapi=rtmidi.API_UNIX_JACK, name="probe").delete()
+                return process
+        time.sleep(0.02)
+    process.kill()
+    pytest.fail(f"jackd did not start: {log.read_text(errors='replace')[-2000:]}")
+
+
+def end(process: subprocess.Popen[bytes], log: Path) -> None:
+    """Ends a server, and leaves nothing of it behind."""
+    if not _ended_well(process):
+        # A server that was killed keeps its place among the eight that JACK knows, until one of its name
+        # ends well.
+        _ended_well(start(log))
+        for left_over in Path("/dev/shm").glob(f"jack_sem.*{os.environ['JACK_DEFAULT_SERVER']}_*"):
+            left_over.unlink(missing_ok=True)
 
 
 def _ended_well(process: subprocess.Popen[bytes]) -> bool:
@@ -142,21 +149,6 @@ def _ended_well(process: subprocess.Popen[bytes]) -> bool:
         process.kill()
         process.wait()
         return False
-
-
-def _start(name: str, arguments: tuple[str, ...], log: Path) -> subprocess.Popen[bytes]:
-    with log.open("wb") as output:
-        process = subprocess.Popen(["jackd", *arguments], stdout=output, stderr=subprocess.STDOUT)
-    socket = Path(f"/dev/shm/jack_{name}_{os.getuid()}_0")
-    deadline = time.perf_counter() + 10
-    while time.perf_counter() < deadline and process.poll() is None:
-        if socket.exists():
-            with contextlib.suppress(rtmidi.SystemError):
-                rtmidi.MidiOut(rtapi=rtmidi.API_UNIX_JACK, name="probe").delete()
-                return process
-        time.sleep(0.02)
-    process.kill()
-    pytest.fail(f"jackd did not start: {log.read_text(errors='replace')[-2000:]}")
 
 
 def _index(port: Any, wanted: str, timeout_s: float) -> int:

@@ -85,7 +85,7 @@ def test_a_killed_engine_leaves_nothing_sounding_and_music_comes_back(
 
 
 def test_what_a_killed_player_left_sounding_is_released_by_the_next(
-    sturdy_jack_server: str, private_user: Path
+    jack_server: str, private_user: Path
 ) -> None:
     with staged(private_user, JACK, "sustaining") as stage:
         stage.ready()

@@ -213,7 +213,7 @@ os.kill(os.getpid(), 9)
 """
 
 
-@pytest.mark.usefixtures("sturdy_jack_server")
+@pytest.mark.usefixtures("jack_server")
 def test_what_sounds_when_the_player_is_killed_is_released_at_the_next_start(tmp_path: Path) -> None:
     path = tmp_path / "sounding"
     child = subprocess.Popen([sys.executable, "-c", KILLED, str(path)], stdin=subprocess.PIPE, text=True)

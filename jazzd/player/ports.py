@@ -51,7 +51,7 @@ class Ports:
     """A pair of ports by their names, and whatever becomes of them.
 
     With backend `none` there is none, and sending does nothing. `look` finds out that a port has gone, and
-    opens it again when it is back.
+    opens it again when it is back; what was somebody else's is then waited for, not made.
     """
 
     def __init__(self, wanted: str, names: tuple[str, str], on_message: OnMessage, clock: Clock) -> None:
@@ -63,6 +63,8 @@ class Ports:
         self._wanted, self._names, self._on_message = wanted, names, on_message
         self._clock = clock
         self._pair: _Pair | None = None
+        self._theirs = (False, False)
+        """Whether input and output were somebody else's when they were there last."""
         self._lock = threading.Lock()
         self._closed = False
 
@@ -84,21 +86,23 @@ class Ports:
         if found.backend == "none":
             self.reason = found.reason
             raise MidiError(found.reason)
-        pair = _Pair(found.backend, self._names, self._on_message, self._clock)
+        pair = _Pair(found.backend, self._names, self._theirs, self._on_message, self._clock)
         self.ready_at = self._clock.now() + SETTLE_S
         with self._lock:
             self._pair, self.backend, self.reason = pair, found.backend, ""
-            self.input, self.output = pair.input, pair.output
+            self.input, self.output, self._theirs = pair.input, pair.output, pair.theirs
 
     def look(self) -> Literal["lost", "found"] | None:
         """Whether the ports have gone, or come back and are open again. May take a while: not for the loop.
+
+        Ours are given up, too, when one of somebody else's comes that they only stand for.
 
         One thread at a time.
         """
         if self._closed or self._wanted in ("tcp", "none"):
             return None
         if self._pair is not None:
-            if self._pair.alive():
+            if self._pair.settled():
                 return None
             with self._lock:
                 gone, self._pair = self._pair, None
@@ -119,10 +123,19 @@ class Ports:
 
 
 class _Pair:
-    """Two open ports of a driver. Raises MidiError where they cannot be opened."""
+    """Two open ports of a driver. Raises MidiError where they cannot be opened, or would have to be made
+    although they have to be somebody else's (`must_be_theirs`)."""
 
-    def __init__(self, backend: str, names: tuple[str, str], on_message: OnMessage, clock: Clock) -> None:
+    def __init__(
+        self,
+        backend: str,
+        names: tuple[str, str],
+        must_be_theirs: tuple[bool, bool],
+        on_message: OnMessage,
+        clock: Clock,
+    ) -> None:
         self.input = self.output = ""
+        self._names = names
         self._server = _connect_jack() if backend == "jack" and sys.platform == "linux" else None
         self._source = _client(rtmidi.MidiIn, backend)
         self._target = _client(rtmidi.MidiOut, backend)
@@ -137,6 +150,9 @@ class _Pair:
                 # Both lists before either port is opened: ours must not be found as somebody else's, or we
                 # would play into our own ear.
                 sources, targets = self._source.get_ports(), self._target.get_ports()
+                for name, there, must in zip(names, (sources, targets), must_be_theirs, strict=True):
+                    if must and not _match(name, there):
+                        raise MidiError(f"{name} is gone; jazzd waits for its return")
                 # A virtual input is a target in the eyes of the others, and the other way round.
                 self.input = _open_port(self._source, names[0], sources, self._target, targets, "midi.input")
                 self.output = _open_port(
@@ -145,7 +161,7 @@ class _Pair:
         except MidiError:
             self.close()
             raise
-        self._watched = (self.input in sources, self.output in targets)
+        self.theirs = (self.input in sources, self.output in targets)
         """Which of them are somebody else's, who may take them away."""
 
     def send(self, message: Message) -> None:
@@ -159,16 +175,21 @@ class _Pair:
         except (rtmidi.RtMidiError, ValueError) as error:
             raise MidiError(f"cannot send to {self.output}: {error}; is it still connected?") from None
 
-    def alive(self) -> bool:
-        """Whether both ports are still there."""
+    def settled(self) -> bool:
+        """Whether both ports are still there, and none has come that should be used instead."""
         if self._server is not None and _hung_up(self._server):
             return False
         try:
             sources, targets = self._source.get_ports(), self._target.get_ports()
         except rtmidi.RtMidiError:
             return False
-        theirs, ours = self._watched
-        return (not theirs or self.input in sources) and (not ours or self.output in targets)
+        ours = (self.input, self.output)
+        for name, port, theirs, there in zip(self._names, ours, self.theirs, (sources, targets), strict=True):
+            if theirs and port not in there:
+                return False
+            if not theirs and _match(name, [each for each in there if each not in ours]):
+                return False
+        return True
 
     def close(self) -> None:
         self._source.cancel_callback()
@@ -256,19 +277,27 @@ def _receiver(on_message: OnMessage, clock: Clock) -> Callable[[tuple[Sequence[i
 
 def _open_port(port: Any, wanted: str, names: list[str], mirror: Any, mirrored: list[str], key: str) -> str:
     """Opens or creates `wanted`; `mirror` lists what others see of us, `mirrored` is what it saw before."""
-    exact = [index for index, name in enumerate(names) if name == wanted]
-    if matches := exact or [index for index, name in enumerate(names) if wanted in name]:
-        port.open_port(matches[0], name=wanted)
-        return names[matches[0]]
+    if found := _match(wanted, names):
+        there = port.get_ports()  # anew: the port that we have just opened may stand before it
+        if found not in there:
+            raise MidiError(f"{found} has gone at this very moment")
+        port.open_port(there.index(found), name=_CLIENT)  # the other's name is the other's
+        return found
     if sys.platform == "win32":
-        there = ", ".join(names) or "none"
         raise MidiError(
-            f"no MIDI port has {wanted!r} in its name (there are: {there}): create it with loopMIDI, or set "
+            f"no MIDI port has {wanted!r} in its name (there are: {', '.join(names) or 'none'}): create it with loopMIDI, or set "
             f"{key} to one of these"
         )
     port.open_virtual_port(wanted)
     seen = (name for name in mirror.get_ports() if name not in mirrored and wanted in name)
     return next(seen, wanted)
+
+
+def _match(wanted: str, names: list[str]) -> str | None:
+    """The port of exactly that name, else the first that has it in its name."""
+    return next((name for name in names if name == wanted), None) or next(
+        (name for name in names if wanted in name), None
+    )
 
 
 def _names(kind: type, backend: str) -> tuple[str, ...]:
