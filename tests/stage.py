@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +30,21 @@ with log.to_stderr():
 
 
 class Stage:
-    """A running daemon; `variables` are its settings."""
+    """A running daemon; `variables` are its settings, and `within` stands before its command."""
 
     def __init__(
-        self, folder: Path, variables: Mapping[str, str], mode: str = "good", stderr: int | None = None
+        self,
+        folder: Path,
+        variables: Mapping[str, str],
+        mode: str = "good",
+        stderr: int | None = None,
+        within: Sequence[str] = (),
     ) -> None:
         self.socket = folder / "control.sock"
         self._log = folder / f"log-{time.monotonic_ns()}"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", SCRIPT, sys.executable, FAKE_ENGINE, "--mode", mode],
+                [*within, sys.executable, "-c", SCRIPT, sys.executable, FAKE_ENGINE, "--mode", mode],
                 env=os.environ | dict(variables) | {"JAZZD_SOCKET": str(self.socket)},
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
@@ -83,11 +88,15 @@ class Stage:
 
 @contextlib.contextmanager
 def staged(
-    folder: Path, variables: Mapping[str, str], mode: str = "good", stderr: int | None = None
+    folder: Path,
+    variables: Mapping[str, str],
+    mode: str = "good",
+    stderr: int | None = None,
+    within: Sequence[str] = (),
 ) -> Iterator[Stage]:
     """A daemon for as long as the block lasts; its log, unless it goes to `stderr`, must be free of
     tracebacks."""
-    stage = Stage(folder, variables, mode, stderr)
+    stage = Stage(folder, variables, mode, stderr, within)
     try:
         yield stage
     finally:

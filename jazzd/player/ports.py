@@ -285,8 +285,8 @@ def _open_port(port: Any, wanted: str, names: list[str], mirror: Any, mirrored: 
         return found
     if sys.platform == "win32":
         raise MidiError(
-            f"no MIDI port has {wanted!r} in its name (there are: {', '.join(names) or 'none'}): create it with "
-            f"loopMIDI, or set {key} to one of these"
+            f"no MIDI port has {wanted!r} in its name (there are: {', '.join(names) or 'none'}): create it "
+            f"with loopMIDI, or set {key} to one of these"
         )
     port.open_virtual_port(wanted)
     seen = (name for name in mirror.get_ports() if name not in mirrored and wanted in name)
