@@ -14,8 +14,9 @@ import pytest
 import tiny
 
 from jazzd.engine import protocol
+from jazzd.engine.loading import Loaded
 from jazzd.engine.protocol import Advance, Begin, Failed, Hello, Key, Note, Ping, Pong, Ready, Revise, Styles
-from jazzd.engine.server import Loaded, Loader, serve
+from jazzd.engine.server import Loader, serve
 from jazzd.engine.timeline import Timeline
 from jazzd.errors import EngineError, JazzdError, ModelError
 from jazzd.moonbeam.decode import State

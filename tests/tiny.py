@@ -11,7 +11,7 @@ import mido
 import numpy as np
 from flax import nnx
 
-from jazzd.engine.server import Loaded
+from jazzd.engine.loading import Loaded
 from jazzd.moonbeam import decode, lora
 from jazzd.moonbeam.config import Config
 from jazzd.moonbeam.decode import Decoder

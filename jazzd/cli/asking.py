@@ -14,7 +14,7 @@ from jazzd.errors import ConfigError, JazzdError
 from jazzd.settings import shares
 
 app = typer.Typer()
-WATCH_S = 0.5
+WATCH_S, EXPORT_S = 0.5, 5.0
 PATIENCE_S, GLANCE_S = 30, 0.1
 """How long `learn` waits for a knob, and how often it asks."""
 
@@ -22,25 +22,60 @@ PATIENCE_S, GLANCE_S = 30, 0.1
 @app.command()
 def status(
     watch: Annotated[bool, typer.Option("--watch", help="Go on asking, until Ctrl-C.")] = False,
+    prometheus: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.prom", help="Write it there, for Prometheus; nothing on the screen."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Ask the running daemon how it is."""
     from rich.live import Live
 
-    from jazzd.player import control
-
+    if prometheus and as_json:
+        raise ConfigError("--prometheus writes a file, --json to the screen; say one of them")
+    if prometheus:
+        _export(prometheus, watch)
+        return
     if not watch:
-        show(_status(control.ask({"do": "status"}), as_json), as_json)
+        show(_status(as_json), as_json)
         return
     with Live(auto_refresh=False) as screen, contextlib.suppress(KeyboardInterrupt):
         while True:
-            told = _status(control.ask({"do": "status"}), as_json)
+            told = _status(as_json)
             screen.update(json.dumps(told) if as_json else "\n".join(lines(told)), refresh=True)
             time.sleep(WATCH_S)
 
 
-def _status(told: dict[str, Any], as_json: bool) -> dict[str, Any]:
-    told = rounded(told)
+def _export(file: Path, watch: bool) -> None:
+    """Writes the file, as a whole, once or until Ctrl-C. Without a daemon it says so, and so do we."""
+    from jazzd.files import replacing
+    from jazzd.player import control
+    from jazzd.render.prometheus import exposition
+
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            told, missing = None, None
+            try:
+                told = control.ask({"do": "status"})
+            except JazzdError as error:
+                missing = error
+            try:
+                with replacing(file) as partial:
+                    partial.write_text(exposition(told))
+                    partial.chmod(0o644)  # an exporter is another user
+            except OSError as error:
+                raise JazzdError(f"{file} cannot be written: {error.strerror}") from None
+            if not watch:
+                if missing:
+                    raise missing
+                return
+            time.sleep(EXPORT_S)
+
+
+def _status(as_json: bool) -> dict[str, Any]:
+    from jazzd.player import control
+
+    told: dict[str, Any] = rounded(control.ask({"do": "status"}))
     if not as_json:  # what is ready is on `jazzd styles`
         told["styles"] = {
             record["name"]: f"{record['status']}, {record['reason']}"

@@ -113,10 +113,10 @@ def engine(
 
     from jazzd import log
     from jazzd.config import read_token
-    from jazzd.engine import server
+    from jazzd.engine import loading, server
 
-    def load() -> server.Loaded:
-        return server.load(base, dtype, numerics, device, styles, max_resident)
+    def load() -> loading.Loaded:
+        return loading.load(base, dtype, numerics, device, styles, max_resident)
 
     token = read_token(token_file) if token_file else ""
     with log.to_stderr():

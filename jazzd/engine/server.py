@@ -15,25 +15,20 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import structlog
 
 from jazzd.engine import protocol
+from jazzd.engine.loading import Loaded
 from jazzd.engine.protocol import LINE_LIMIT
 from jazzd.engine.timeline import Timeline
 from jazzd.errors import EngineError, StyleError
-from jazzd.moonbeam import lora, resident
-from jazzd.moonbeam.config import Numerics
-from jazzd.moonbeam.decode import Decoder
-from jazzd.moonbeam.weights import Base
-from jazzd.styles.wardrobe import News, Wardrobe
+from jazzd.styles.wardrobe import News
 from jazzd.styles.watch import Watch
 
 log = structlog.get_logger()
 Send = Callable[[protocol.Message], None]
-Loaded = tuple[Base, Decoder, Wardrobe]
 Loader = Callable[[], Loaded]
 """Loads the base, compiles it and opens its styles; runs in the worker."""
 STEP_GUESS_S = 0.01
@@ -42,21 +37,6 @@ MOST_READS = 256
 """Revisions that a note tells of; more without a note between them come from no player of ours."""
 GREETING_TIMEOUT_S, FAREWELL_S = 10.0, 1.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
-
-def load(
-    base: str,
-    dtype: resident.Dtype | None,
-    numerics: Numerics | None,
-    device: resident.Device,
-    styles: Path,
-    max_resident: int,
-) -> Loaded:
-    """The base, compiled for every mix that may come, and its styles. Raises ModelError."""
-    loaded, decoder = resident.load(base, dtype, numerics, device, (lora.SLIM, lora.FULL))
-    wardrobe = Wardrobe.open(styles, loaded, max_resident)
-    wardrobe.warm_up()
-    return loaded, decoder, wardrobe
 
 
 @dataclass

@@ -5,6 +5,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from jax.extend.backend import clear_backends
 
 from jazzd.errors import ModelError
 from jazzd.moonbeam import decode, lora, weights
@@ -38,6 +39,21 @@ def choose(device: Device) -> None:
         raise ModelError(
             "JAX finds no CUDA device; install jazzd[cuda12] or jazzd[cuda13], or set engine.device to cpu"
         )
+
+
+def leave_gpu() -> bool:
+    """Make the CPU the device although another one is in use, and give that one's memory back; whether there
+    was another one. Nothing that was on it can be used any more."""
+    if jax.default_backend() == "cpu":
+        return False
+    clear_backends()
+    jax.config.update("jax_platforms", "cpu")
+    return True
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether this is an allocator that gave up."""
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
 
 
 def element_type(dtype: Dtype | None) -> jnp.dtype:

@@ -14,6 +14,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from jazzd.errors import ConfigError, ModelError
+from jazzd.moonbeam import resident
 from jazzd.teach.dataset import Batch
 from jazzd.teach.loss import Arrays, Nats
 
@@ -144,7 +145,7 @@ def _within_memory() -> Iterator[None]:
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        if not resident.out_of_memory(error):
             raise
         raise ModelError(
             "the training does not fit the memory: lower --batch-size (raise --grad-accumulation as much), "
