@@ -42,8 +42,8 @@ def load(
             log.warning("out_of_memory", device=where, resident_styles=count, reason=str(error)[:200])
         gc.collect()  # what the attempt has left on the device
     raise ModelError(
-        f"the base {base} does not fit the memory, not even with {FEWEST} styles: close what else uses it, or "
-        "take a smaller base"
+        f"the base {base} does not fit the memory, not even with {FEWEST} styles: close what else uses it, "
+        "or take a smaller base"
     )
 
 

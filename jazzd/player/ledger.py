@@ -93,9 +93,10 @@ def _map(path: Path | None) -> mmap.mmap:
         with path.open("r+b") as file:
             if file.seek(0, 2) != size:  # new, or not ours
                 file.truncate(0)
-                # Written, not just made longer: on a disk that fills up later, a hole could not be filled, and
+                # Written, not just made longer: on a disk that is full by then, a hole cannot be filled, and
                 # the system would end the process.
                 file.write(bytes(size))
+                file.flush()
             return mmap.mmap(file.fileno(), size)
     except OSError as error:
         raise MidiError(
