@@ -92,7 +92,8 @@ def _map(path: Path | None) -> mmap.mmap:
         path.touch(mode=0o600)
         with path.open("r+b") as file:
             if file.seek(0, 2) != size:  # new, or not ours
-                file.truncate(0)
+                file.seek(0)
+                file.truncate()
                 # Written, not just made longer: on a disk that is full by then, a hole cannot be filled, and
                 # the system would end the process.
                 file.write(bytes(size))
