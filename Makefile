@@ -10,7 +10,7 @@ BIN := .venv/bin
 install = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
 	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(1); }
 
-.PHONY: demo test interop setup jack sound clean
+.PHONY: demo test interop chaos soak fuzz setup jack sound clean
 
 demo: setup sound
 	$(BIN)/jazzd demo
@@ -24,6 +24,18 @@ test: setup jack
 # With the real PEFT and torch, which are large.
 interop: .venv/interop
 	$(BIN)/pytest tests/interop
+
+# make chaos SEED=2: ten minutes of faults. make soak: an hour without. make fuzz: a million inputs.
+SEED ?= 1
+MINUTES ?= 10
+chaos: setup jack
+	cd tests && ../$(BIN)/python -m chaos --seed $(SEED) --minutes $(MINUTES)
+
+soak: setup jack
+	cd tests && ../$(BIN)/python -m chaos --calm --minutes 60
+
+fuzz: .venv/fuzz
+	cd tests && ../$(BIN)/python -m fuzz --seed $(SEED)
 
 setup: .venv/installed
 
@@ -42,6 +54,10 @@ setup: .venv/installed
 
 .venv/interop: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,interop]'
+	@touch $@
+
+.venv/fuzz: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,fuzz]'
 	@touch $@
 
 # JACK gives the tests real MIDI ports on a machine without sound hardware.

@@ -1,0 +1,44 @@
+"""A little of `make fuzz`, for every day: seeds with some bytes turned, cut out and put in."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from fuzz.__main__ import SHARES
+from fuzz.targets import Target, targets
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+EXAMPLES = 60
+
+
+@pytest.fixture(scope="module")
+def readers() -> dict[str, Target]:
+    return targets(Path(tempfile.mkdtemp(prefix="jazzd-fuzz-")))
+
+
+@pytest.mark.parametrize("name", SHARES)
+@settings(
+    max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(data=st.data())
+def test_a_reader_refuses_and_does_nothing_worse(
+    name: str, readers: dict[str, Target], data: st.DataObject
+) -> None:
+    target = readers[name]
+    text = bytearray(data.draw(st.sampled_from(target.seeds)))
+    for _ in range(data.draw(st.integers(0, 6))):
+        at = data.draw(st.integers(0, max(0, len(text) - 1)))
+        match data.draw(st.sampled_from(("turn", "cut", "put"))):
+            case "turn":
+                text[at : at + 1] = bytes([data.draw(st.integers(0, 255))])
+            case "cut":
+                del text[at : at + data.draw(st.integers(1, 30))]
+            case "put":
+                text[at:at] = data.draw(st.binary(min_size=1, max_size=20))
+    target.read(bytes(text))
+
+
+def test_every_reader_is_named(readers: dict[str, Target]) -> None:
+    assert list(readers) == list(SHARES)
+    assert sum(SHARES.values()) == 100
