@@ -1,8 +1,5 @@
 """A little of `make fuzz`, for every day: seeds with some bytes turned, cut out and put in."""
 
-import tempfile
-from pathlib import Path
-
 import pytest
 from fuzz.__main__ import SHARES
 from fuzz.targets import Target, targets
@@ -13,8 +10,8 @@ EXAMPLES = 60
 
 
 @pytest.fixture(scope="module")
-def readers() -> dict[str, Target]:
-    return targets(Path(tempfile.mkdtemp(prefix="jazzd-fuzz-")))
+def readers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Target]:
+    return targets(tmp_path_factory.mktemp("fuzz"))
 
 
 @pytest.mark.parametrize("name", SHARES)
