@@ -321,6 +321,21 @@ def bench_band(
     show(band.measure(minutes, daemon_options(base, dtype, numerics, styles)), as_json)
 
 
+@bench_app.command("link")
+def bench_link(
+    base: BaseOption = "builtin",
+    dtype: DtypeOption = None,
+    numerics: NumericsOption = None,
+    styles: StylesOption = Path("styles"),
+    pings: Annotated[int, typer.Option(min=100, max=1_000_000, help="Round trips each way.")] = 2000,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure what the way between player and engine costs: a Unix socket, and TCP on the loopback."""
+    from jazzd.bench import link
+
+    show(link.measure(pings, daemon_options(base, dtype, numerics, styles)), as_json)
+
+
 @bench_app.command("styles")
 def bench_styles(
     base: BaseOption = "builtin",

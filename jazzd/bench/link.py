@@ -1,0 +1,84 @@
+"""What the way between player and engine costs: the real engine, and pings to the thread that decodes."""
+
+import asyncio
+import contextlib
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from jazzd.bench import machine
+from jazzd.engine import protocol
+from jazzd.errors import EngineError
+from jazzd.player.latency import summary
+
+PINGS, EVERY_S = 2000, 0.005
+COMES_UP_S = 240.0
+
+
+def measure(pings: int = PINGS, options: Sequence[str] = ()) -> dict[str, Any]:
+    """Round trips through a Unix socket and through TCP on the loopback, in milliseconds.
+
+    `options` are those of `jazzd engine`. Raises EngineError if none comes up.
+    """
+    with tempfile.TemporaryDirectory(prefix="jazzd-") as folder, socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        addresses = {"unix": f"unix:{folder}/engine.sock", "tcp": f"tcp://127.0.0.1:{free.getsockname()[1]}"}
+        free.close()
+        trips = {
+            kind: asyncio.run(_round_trips_ms(address, pings, options)) for kind, address in addresses.items()
+        }
+    return machine.describe() | {f"{kind}_ms": summary(times) for kind, times in trips.items()}
+
+
+async def _round_trips_ms(address: str, pings: int, options: Sequence[str]) -> list[float]:
+    async with _engine(address, options) as (reader, writer):
+        trips = []
+        for number in range(pings):
+            began = time.perf_counter()
+            writer.write(protocol.line(protocol.Ping(n=number)))
+            await _until(protocol.Pong, reader)
+            trips.append(1000 * (time.perf_counter() - began))
+            await asyncio.sleep(EVERY_S)
+        return trips
+
+
+@contextlib.asynccontextmanager
+async def _engine(
+    address: str, options: Sequence[str]
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """An engine that is ready, and the connection to it. Raises EngineError."""
+    command = [sys.executable, "-m", "jazzd", "engine", "--listen", address, *options]
+    process = await asyncio.create_subprocess_exec(*command)
+    try:
+        async with asyncio.timeout(COMES_UP_S):
+            reader, writer = await _connected(address, process)
+            writer.write(protocol.line(protocol.Hello()))
+            await _until(protocol.Ready, reader)
+        yield reader, writer
+        writer.close()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        await process.wait()
+
+
+async def _until(kind: type[protocol.Message], reader: asyncio.StreamReader) -> None:
+    while not isinstance(protocol.read_by_player(await reader.readline()), kind):
+        pass
+
+
+async def _connected(
+    address: str, process: asyncio.subprocess.Process
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    kind, _, place = address.partition(":")
+    while process.returncode is None:
+        with contextlib.suppress(OSError):  # not listening yet
+            if kind == "unix":
+                return await asyncio.open_unix_connection(place, limit=protocol.LINE_LIMIT)
+            host, _, port = place.removeprefix("//").rpartition(":")
+            return await asyncio.open_connection(host, int(port), limit=protocol.LINE_LIMIT)
+        await asyncio.sleep(0.05)
+    raise EngineError("the engine did not come up: what it said is above")
