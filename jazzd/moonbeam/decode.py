@@ -20,7 +20,7 @@ from flax import nnx
 
 from jazzd.arrays import Array, Float, Int, UInt32
 from jazzd.errors import ModelError
-from jazzd.moonbeam import lora
+from jazzd.moonbeam import lora, traced
 from jazzd.moonbeam.model import Cache, Moonbeam, NoteDecoder
 from jazzd.moonbeam.sampling import Controls, Unpacked, bent, constrained, draw, unpacked
 from jazzd.moonbeam.tokens import (
@@ -130,8 +130,9 @@ class Decoder:
         """The function of a state's parts; the cache and the rows are donated: updated in place."""
         cache, rows = jax.eval_shape(self._empty)
         key = jax.ShapeDtypeStruct((2,), jnp.uint32)
-        jitted = jax.jit(function, donate_argnums=(2, 3))
-        return jitted.lower(self._params, self._folded, cache, rows, np.int32(1), key, argument, mix)
+        arguments = (self._params, self._folded, cache, rows, np.int32(1), key, argument, mix)
+        mark = f"{function.__name__} {self.config} {self.capacity} {_columns(mix)}"
+        return traced.lowered(function, arguments, (2, 3), mark)
 
     def _warm_up(self) -> None:
         """Run the compiled shapes once: the first run of each allocates what it needs."""

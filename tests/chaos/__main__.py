@@ -6,6 +6,7 @@ exit code is 1 otherwise. What happened stands as JSON on stdout.
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -20,10 +21,12 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--calm", action="store_true", help="no faults: a soak")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="jazzd-chaos-") as folder:
-        found = (soak if given.calm else rage)(Path(folder), given.seed, given.minutes)
+    folder = Path(tempfile.mkdtemp(prefix="jazzd-chaos-"))
+    found = (soak if given.calm else rage)(folder, given.seed, given.minutes)
     print(json.dumps(found))
-    sys.exit(bool(found["broken"]))
+    if found["broken"]:
+        sys.exit(f"the logs are in {folder}")
+    shutil.rmtree(folder)
 
 
 if __name__ == "__main__":

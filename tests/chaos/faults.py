@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from chaos.rig import PIANIST, RECORDER, SETTINGS, Rig, alive
 from jazzd.errors import JazzdError
 
-Recovery = float | None
-"""Seconds; None where there is nothing to recover from."""
+Recovery = float
+"""Seconds."""
 FLOOD_S, FLOOD_BYTES_S = 2.0, 1 << 20
 STOPPED_S = 10.0
 
@@ -26,7 +26,7 @@ class Fault:
     times: int
     """In ten minutes."""
     strike: Callable[[Rig, random.Random], Recovery]
-    within_s: float | None = None
+    within_s: float
     """Longest recovery that will do."""
     ends_engine: bool = False
     ends_player: bool = False

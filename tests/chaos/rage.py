@@ -4,6 +4,7 @@ import random
 import statistics
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,14 @@ from chaos.rig import Rig, files, memory_mb, threads
 
 STEADY_S = 10.5
 """An engine that lived for so long is started again at once when it dies; the next one waits."""
-CHECK_EVERY_S = 60.0
+BREATH_S = 0.3
+"""Between the end of a fault and the next at least."""
+LISTEN_EVERY_S = 60.0
 """How often the pianist rests, to hear whether anything hangs."""
-WARM_S = 20.0
+WARM_S = 15.0
 """By then a daemon has loaded and played all that it will."""
+GROWTH = 1.05
+"""What the memory of the player may become in the second half."""
 
 
 @dataclass
@@ -30,103 +35,105 @@ class Findings:
     recoveries: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     broken: list[str] = field(default_factory=list)
     hanging: int = 0
-    checks: int = 0
+    rests: int = 0
 
 
 def rage(folder: Path, seed: int, minutes: float) -> dict[str, Any]:
-    """The faults, as many as belong in so many minutes; the player is killed in the first half only, so that
-    what the rest does to the memory of one can be seen."""
-    dice, findings = random.Random(seed), Findings()
+    """The faults, as many as belong in so many minutes."""
+    found = Findings()
+    first, second = plan(minutes)
     with Rig(folder, seed) as rig, Progress(console=Console(stderr=True)) as progress:
         rig.music(rig.born)
-        bar = progress.add_task("faults", total=None)
-        plans = plan(dice, minutes)
-        progress.update(bar, total=sum(map(len, plans)))
-        for number, faults in enumerate(plans):
-            began = time.perf_counter()
-            if number:
-                time.sleep(max(0.0, WARM_S - (began - rig.born)) if minutes > 5 else 0.0)
-                before = memory_mb(rig.daemon.pid)
-            _half(rig, dice, faults, minutes * 30, findings, lambda: progress.advance(bar))
-        _listen(rig, findings)
+        bar = progress.add_task("faults", total=len(first) + len(second))
+        storm = Storm(rig, random.Random(seed), found, lambda: progress.advance(bar))
+        storm.blow(first, minutes * 30)
+        time.sleep(max(0.0, rig.born + WARM_S - time.perf_counter()))
+        before = memory_mb(rig.daemon.pid)
+        storm.blow(second, minutes * 30)
+        storm.listen()
         after = memory_mb(rig.daemon.pid)
-        notes = len(rig.recorder.struck)
-        findings.broken += [f"the player died: {crash}" for crash in rig.crashes]
-        findings.broken += [f"a traceback in {name}" for name in rig.tracebacks()]
-        findings.broken += [f"{rig.orphans} engines outlived their players"] * bool(rig.orphans)
+        found.broken += [f"the player died: {crash}" for crash in rig.crashes]
+        found.broken += [f"a traceback in {name}" for name in rig.tracebacks()]
+        found.broken += [f"{rig.orphans} engines outlived their players"] * bool(rig.orphans)
+        if after > GROWTH * before:
+            found.broken.append(f"the player grew from {before:.0f} to {after:.0f} MB")
         figures = {
-            "notes": notes,
+            "notes": len(rig.recorder.struck),
             "memory_mb": {"before": round(before, 1), "after": round(after, 1)},
             "files": files(rig.daemon.pid),
             "threads": threads(rig.daemon.pid),
         }
-    if minutes > 5 and after > 1.05 * before:
-        findings.broken.append(f"the player grew from {before:.0f} to {after:.0f} MB")
-    return _report(seed, minutes, findings) | figures
+    return _report(seed, minutes, found) | figures
 
 
-def plan(dice: random.Random, minutes: float) -> tuple[list[Fault], list[Fault]]:
-    """The faults of the first half and of the second."""
+def plan(minutes: float) -> tuple[list[Fault], list[Fault]]:
+    """The faults of the first half and of the second. The player is killed in the first half only, so that it
+    can be seen what the rest does to the memory of one."""
     halves: tuple[list[Fault], list[Fault]] = ([], [])
     for fault in FAULTS:
-        times = max(1, round(fault.times * minutes / 10))
-        for number in range(times):
+        for number in range(max(1, round(fault.times * minutes / 10))):
             halves[0 if fault.ends_player else number % 2].append(fault)
     return halves
 
 
-def _half(
-    rig: Rig, dice: random.Random, faults: list[Fault], seconds: float, findings: Findings, done: Any
-) -> None:
-    began, engine_born, checked = time.perf_counter(), rig.born, time.perf_counter()
-    gap = seconds / len(faults)
-    while faults:
-        steady = time.perf_counter() - engine_born > STEADY_S
-        choice = [fault for fault in faults if steady or not fault.ends_engine]
-        if not choice:
+class Storm:
+    """Faults, in an order and at moments of chance."""
+
+    def __init__(self, rig: Rig, dice: random.Random, found: Findings, done: Callable[[], None]) -> None:
+        self._rig, self._dice, self._found, self._done = rig, dice, found, done
+        self._engine_born, self._listened = rig.born, time.perf_counter()
+
+    def blow(self, faults: list[Fault], seconds: float) -> None:
+        """All of them, in so many seconds if they are over soon enough."""
+        began, left = time.perf_counter(), list(faults)
+        for moment in sorted(self._dice.uniform(0, seconds) for _ in faults):
+            time.sleep(max(BREATH_S, began + moment - time.perf_counter()))
+            fault = self._choose(left)
+            left.remove(fault)
+            self._strike(fault)
+            self._done()
+            if time.perf_counter() - self._listened > LISTEN_EVERY_S:
+                self.listen()
+
+    def listen(self) -> None:
+        """Whether anything hangs."""
+        hanging = self._rig.hanging()
+        self._found.rests += 1
+        self._found.hanging += len(hanging)
+        if hanging:
+            self._found.broken.append(f"still sounding after a rest: {hanging}")
+        self._rig.music(time.perf_counter())
+        self._listened = time.perf_counter()
+
+    def _choose(self, left: list[Fault]) -> Fault:
+        while True:
+            steady = time.perf_counter() - self._engine_born > STEADY_S
+            if choice := [fault for fault in left if steady or not fault.ends_engine]:
+                return self._dice.choice(choice)
             time.sleep(0.1)
-            continue
-        fault = dice.choice(choice)
-        faults.remove(fault)
-        next_at = time.perf_counter() + dice.uniform(0.3, 1.7) * gap
-        _strike(rig, dice, fault, findings)
+
+    def _strike(self, fault: Fault) -> None:
+        try:
+            recovery = fault.strike(self._rig, self._dice)
+            self._rig.wait_for(
+                lambda status: status["engine"]["state"] == "ready" and status["midi"]["connected"]
+            )
+        except TimeoutError:
+            self._found.broken.append(f"{fault.name}: not well again within 20 s")
+            return
         if fault.ends_engine or fault.ends_player:
-            engine_born = time.perf_counter()
-        if time.perf_counter() - checked > CHECK_EVERY_S:
-            _listen(rig, findings)
-            checked = time.perf_counter()
-        behind = time.perf_counter() - began > seconds * (1 - len(faults) * gap / seconds)
-        time.sleep(0.3 if behind else max(0.3, next_at - time.perf_counter()))
-        done()
+            self._engine_born = time.perf_counter()
+        self._found.recoveries[fault.name].append(recovery)
+        if recovery > fault.within_s:
+            self._found.broken.append(
+                f"{fault.name}: well again after {recovery:.2f} s, not {fault.within_s}"
+            )
 
 
-def _strike(rig: Rig, dice: random.Random, fault: Fault, findings: Findings) -> None:
-    try:
-        recovery = fault.strike(rig, dice)
-        rig.wait_for(lambda status: status["engine"]["state"] == "ready" and status["midi"]["connected"])
-    except TimeoutError:
-        findings.broken.append(f"{fault.name}: not well again within 20 s")
-        return
-    if recovery is not None:
-        findings.recoveries[fault.name].append(recovery)
-        if fault.within_s and recovery > fault.within_s:
-            findings.broken.append(f"{fault.name}: {recovery:.2f} s until all was well, not {fault.within_s}")
-
-
-def _listen(rig: Rig, findings: Findings) -> None:
-    """Whether anything hangs."""
-    hanging = rig.hanging()
-    findings.checks += 1
-    findings.hanging += len(hanging)
-    if hanging:
-        findings.broken.append(f"still sounding after a rest: {hanging}")
-    rig.music(time.perf_counter())
-
-
-def _report(seed: int, minutes: float, findings: Findings) -> dict[str, Any]:
+def _report(seed: int, minutes: float, found: Findings) -> dict[str, Any]:
     table = Table("fault", "times", "well again p50", "max", "s")
     recoveries = {}
-    for name, seconds in findings.recoveries.items():
+    for name, seconds in found.recoveries.items():
         recoveries[name] = {
             "n": len(seconds),
             "p50_s": round(statistics.median(seconds), 2),
@@ -135,14 +142,14 @@ def _report(seed: int, minutes: float, findings: Findings) -> dict[str, Any]:
         table.add_row(name, str(len(seconds)), f"{statistics.median(seconds):.2f}", f"{max(seconds):.2f}")
     console = Console(stderr=True)
     console.print(table)
-    console.print(f"hanging notes: {findings.hanging} in {findings.checks} rests")
-    for each in findings.broken:
+    console.print(f"hanging notes: {found.hanging} in {found.rests} rests")
+    for each in found.broken:
         console.print(f"[red]broken[/]: {each}")
     return {
         "seed": seed,
         "minutes": minutes,
         "recoveries": recoveries,
-        "hanging": findings.hanging,
-        "rests": findings.checks,
-        "broken": findings.broken,
+        "hanging": found.hanging,
+        "rests": found.rests,
+        "broken": found.broken,
     }
