@@ -18,6 +18,7 @@ Recovery = float
 """Seconds."""
 FLOOD_S, FLOOD_BYTES_S = 2.0, 1 << 20
 STOPPED_S = 10.0
+KNOBS = {"temperature": 0.9, "density": 0, "harmony": 0.5, "quantize": 0, "swing": 50, "layback_ms": 0}
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,14 @@ def stop_player(rig: Rig, dice: random.Random) -> Recovery:
 
 
 def restart_jack(rig: Rig, dice: random.Random) -> Recovery:
-    """From the return of the ports to their use."""
+    """From the return of the others' ports to their use; the first look at them does not count as that."""
+    before = rig.said("ports_found")
     rig.restart_jack()
-    return rig.wait_for(lambda status: status["midi"]["connected"])
+    back = time.perf_counter()
+    rig.wait_for(lambda status: rig.said("ports_found") > before and status["midi"]["connected"])
+    recovery = time.perf_counter() - back
+    rig.music(time.perf_counter())
+    return recovery
 
 
 def churn_styles(rig: Rig, dice: random.Random) -> Recovery:
@@ -180,11 +186,20 @@ def _midi(rig: Rig) -> socket.socket:
 
 
 def _as_before(rig: Rig) -> float:
-    """Turns back what strangers may have turned; then until a note is heard."""
+    """Turns back what strangers have turned, as long as some of it is still being read; then until a note is
+    heard that was asked for after that."""
     at = time.perf_counter()
-    rig.ask(do="choose", mode="follow", start="now")
-    rig.ask(do="use", mix={})
-    return rig.music(at)
+    settled = 0
+    while settled < 3:
+        status = rig.status()
+        as_before = (status["mode"], status["start"], status["density"]) == ("follow", "now", 0)
+        settled = settled + 1 if as_before else 0
+        if not as_before:
+            rig.ask(do="choose", mode="follow", start="now")
+            rig.ask(do="set", knobs=KNOBS)
+        time.sleep(0.1)
+    rig.music(time.perf_counter())
+    return time.perf_counter() - at
 
 
 FAULTS = (

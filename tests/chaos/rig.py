@@ -128,7 +128,7 @@ class Pianist:
                 self._send("note_on", note=key, velocity=self._hand.randrange(40, 110))
                 time.sleep(self._hand.uniform(0, 0.006))
             if self._hand.random() < 0.2:
-                knob, value = self._hand.choice((20, 21, 22, 23, 24)), self._hand.randrange(30, 128)
+                knob, value = self._hand.choice((20, 21, 23, 24)), self._hand.randrange(30, 128)
                 self._send("control_change", control=knob, value=value)
             self._play_until(time.perf_counter() + self._hand.uniform(0.4, 1.4))
             for key in keys:
@@ -237,6 +237,11 @@ class Rig:
         left = sorted(self.recorder.down)
         self.pianist.go_on()
         return left
+
+    def said(self, event: str) -> int:
+        """How often the daemon of now has logged that."""
+        log = self.folder / f"daemon-{self._logs}.log"
+        return log.read_text(errors="replace").count(f'"event": "{event}"')
 
     def tracebacks(self) -> list[str]:
         return [
