@@ -19,7 +19,8 @@ test: setup jack
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto -m "not alone"
+	$(BIN)/pytest -m alone
 
 # With the real PEFT and torch, which are large.
 interop: .venv/interop

@@ -19,10 +19,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--patience", type=float, default=1.0, help="slack for a slow machine")
     parser.add_argument("--calm", action="store_true", help="no faults: a soak")
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="jazzd-chaos-"))
-    found = (soak if given.calm else rage)(folder, given.seed, given.minutes)
+    if given.calm:
+        found = soak(folder, given.seed, given.minutes)
+    else:
+        found = rage(folder, given.seed, given.minutes, given.patience)
     print(json.dumps(found))
     if found["broken"]:
         sys.exit(f"the logs are in {folder}")
