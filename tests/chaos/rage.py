@@ -39,7 +39,7 @@ class Findings:
 
 
 def rage(folder: Path, seed: int, minutes: float, patience: float) -> dict[str, Any]:
-    """The faults, as many as belong in so many minutes; recoveries may take `patience` times what they should."""
+    """As many faults as belong in so many minutes; recoveries may take `patience` times what they should."""
     found = Findings()
     first, second = plan(minutes)
     with Rig(folder, seed) as rig, Progress(console=Console(stderr=True)) as progress:
