@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +27,20 @@ def lowered(
     It must return plain tuples of arrays. `mark` tells it from others that have its shapes: all that it
     hangs on beside our source.
     """
+    if find_spec("flatbuffers") is None:  # the bench alone, without jazzd's own packages
+        return jax.jit(function, donate_argnums=donated).lower(*arguments)
     leaves, structure = jax.tree.flatten(arguments)
 
     def of_leaves(*leaves: Any) -> Any:
         return function(*jax.tree.unflatten(structure, leaves))
 
     shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
-    try:
-        found = _kept(of_leaves, shapes, f"{mark} {shapes}")
-    except ImportError:  # flatbuffers: the bench alone, without jazzd's own packages
-        return jax.jit(function, donate_argnums=donated).lower(*arguments)
-    return jax.jit(lambda *arguments: found.call(*jax.tree.leaves(arguments)), donate_argnums=donated).lower(
-        *arguments
-    )
+    found = _kept(of_leaves, shapes, f"{mark} {shapes}")
+
+    def of_arguments(*arguments: Any) -> Any:
+        return found.call(*jax.tree.leaves(arguments))
+
+    return jax.jit(of_arguments, donate_argnums=donated).lower(*arguments)
 
 
 def _kept(function: Callable[..., Any], shapes: Sequence[Any], mark: str) -> export.Exported:
