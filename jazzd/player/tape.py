@@ -13,7 +13,7 @@ from jazzd.player.clock import Clock
 from jazzd.player.soloist import EngineLink
 
 LENGTH_S = 600.0
-MOST_MESSAGES, MOST_EVENTS = 60_000, 60_000
+MOST_MESSAGES, MOST_EVENTS = 30_000, 20_000
 """What is kept at most, however fast it comes in: a flood pushes the older part out sooner."""
 SUSTAIN = 64
 
@@ -31,20 +31,21 @@ class Tape:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._human: deque[takes.Timed] = deque(maxlen=MOST_MESSAGES)
-        self._solo: deque[takes.Timed] = deque(maxlen=MOST_MESSAGES)
+        # As bytes: a message of mido's is ten times as large.
+        self._human: deque[tuple[float, bytes]] = deque(maxlen=MOST_MESSAGES)
+        self._solo: deque[tuple[float, bytes]] = deque(maxlen=MOST_MESSAGES)
         self._passages: deque[_Passage] = deque()
         self._tempi: deque[tuple[float, float]] = deque(maxlen=MOST_MESSAGES)
 
     def heard(self, message: mido.Message, at: float) -> None:
         """The human played this at `at` (seconds of the clock)."""
         if message.type in ("note_on", "note_off") or message.is_cc(SUSTAIN):
-            self._human.append((at, message))
+            self._human.append((at, message.bin()))
 
     def sent(self, message: mido.Message) -> None:
         """This was sent to the output now."""
         if message.type in ("note_on", "note_off"):
-            self._solo.append((self._clock.now(), message))
+            self._solo.append((self._clock.now(), message.bin()))
 
     def told(self, message: protocol.Message) -> None:
         """The engine was told this."""
@@ -73,8 +74,7 @@ class Tape:
         """
         now = self._clock.now()
         begin = max(since, now - LENGTH_S)
-        human = [(at, message) for at, message in self._human.copy() if at >= begin]
-        solo = [(at, message) for at, message in self._solo.copy() if at >= begin]
+        human, solo = _since(begin, self._human), _since(begin, self._solo)
         passages = [passage for passage in self._passages if passage.last >= begin]
         first = min([at for at, _ in (*human[:1], *solo[:1])], default=begin)
         tempo_then = [bpm for at, bpm in self._tempi if at <= first][-1:]
@@ -109,6 +109,10 @@ class Tape:
             self._passages.popleft()
         while sum(len(passage.events) for passage in self._passages) > MOST_EVENTS:
             self._passages.popleft()
+
+
+def _since(begin: float, taped: deque[tuple[float, bytes]]) -> list[takes.Timed]:
+    return [(at, mido.Message.from_bytes(data)) for at, data in taped.copy() if at >= begin]
 
 
 class TapedLink:
