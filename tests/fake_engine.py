@@ -80,6 +80,10 @@ def main() -> None:
             warmed_up = isinstance(message, Revise) and message.epoch > 0
             if (arguments.mode == "mute" and asked) or (arguments.mode == "silent" and warmed_up):
                 time.sleep(3600)
+            if arguments.mode == "toiling" and warmed_up:
+                until = time.monotonic() + 1.7
+                while time.monotonic() < until:
+                    pass
             if arguments.mode == "babbling" and warmed_up:
                 stream.write(b"{what?\n")
             for answer in engine.hear(message):

@@ -157,6 +157,18 @@ def test_an_engine_that_stops_answering_counts_as_dead(private_user: Path) -> No
         stage.stop()
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux tells whether it works")
+def test_an_engine_that_is_at_work_is_left_alone_for_longer(private_user: Path) -> None:
+    with staged(private_user, TCP_ONLY, "toiling") as stage:
+        engine = stage.ready()["engine"]["pid"]
+        with TcpLine(stage.status()["midi"]["tcp"]) as line:
+            play(line, strike(*DM7))
+            wait_until(lambda: ons(line.heard), 15)
+        assert stage.status()["engine"]["pid"] == engine
+        assert stage.status()["engine"]["restarts"] == 0
+        stage.stop()
+
+
 def test_an_engine_that_talks_nonsense_is_replaced(private_user: Path) -> None:
     with staged(private_user, TCP_ONLY, "babbling") as stage:
         stage.ready()

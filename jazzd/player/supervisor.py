@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import structlog
@@ -15,7 +17,9 @@ from jazzd.errors import EngineError, ModelError
 
 PING_S = 0.25
 SILENCE_S = 1.0
-"""An engine that leaves a ping unanswered for this long counts as dead."""
+"""An engine that leaves a ping unanswered for this long counts as dead,"""
+STARVED_S = 5.0
+"""and one that is at work all the same (the machine is busy), for this long: a new one would be slower."""
 CONNECT_S = 5.0
 FAREWELL_S = 1.0
 """What an engine gets to leave by itself, once its connection is closed."""
@@ -30,6 +34,8 @@ WARM_UP = (
 )
 AFTER_WARM_UP = protocol.Revise(epoch=0, now=0, floor=1, playing=False)
 """Of an epoch that no session asks for: theirs count from 1."""
+TICKS_A_SECOND = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+"""Of /proc."""
 WARM_UP_S = 20.0
 """An engine that has made no note by then cannot make any."""
 
@@ -54,6 +60,16 @@ class _Link:
     pong: int = 0
     warming: bool = False
     """It is ready by its own account, and plays a phrase that nobody hears."""
+
+    @property
+    def worked_s(self) -> float | None:
+        """Seconds of work that the system has given our child; None where it does not tell."""
+        try:
+            told = Path(f"/proc/{self.child.pid}/stat").read_text() if self.child else ""
+        except OSError:
+            return None
+        # After the name, which is in brackets: proc(5) has utime and stime as fields 14 and 15.
+        return sum(map(int, told.rpartition(")")[2].split()[11:13])) / TICKS_A_SECOND if told else None
 
     async def receive(self) -> protocol.ToPlayer:
         """The engine's next message. Raises EngineError when there will be none."""
@@ -236,6 +252,7 @@ class Supervisor:
     async def _ping(self, link: _Link) -> None:
         """Cuts the link when pings stay unanswered."""
         sent = unanswered = 0
+        worked_s = link.worked_s
         while True:
             # Counted, not timed: when this process itself stood still, the answer may be waiting to be read.
             await asyncio.sleep(PING_S)
@@ -246,7 +263,8 @@ class Supervisor:
                 self.send(protocol.Ping(n=sent))
             else:
                 unanswered += 1
-            if unanswered * PING_S >= SILENCE_S:
-                self._log.error("engine_silent", seconds=SILENCE_S)
+            before_s, worked_s = worked_s, link.worked_s
+            if unanswered * PING_S >= (STARVED_S if worked_s != before_s else SILENCE_S):
+                self._log.error("engine_silent", seconds=unanswered * PING_S)
                 link.cut()
                 return
