@@ -19,8 +19,7 @@ test: setup jack
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest --numprocesses auto -m "not alone"
-	$(BIN)/pytest -m alone
+	$(BIN)/pytest
 
 # With the real PEFT and torch, which are large.
 interop: .venv/interop

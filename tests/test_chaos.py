@@ -23,7 +23,6 @@ def test_ten_minutes_hold_all_the_faults_that_were_promised() -> None:
     assert not any(fault.ends_player for fault in halves[1])
 
 
-@pytest.mark.alone
 @pytest.mark.timeout(240)
 @pytest.mark.usefixtures("jack_server")  # that JACK is there; the faults have a server of their own
 def test_a_minute_of_faults_leaves_nothing_hanging() -> None:

@@ -5,6 +5,7 @@ import contextlib
 import os
 import socket
 import subprocess
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,8 @@ PING_S = 0.25
 SILENCE_S = 1.0
 """An engine that leaves a ping unanswered for this long counts as dead,"""
 STARVED_S = 5.0
-"""and one that is at work all the same (the machine is busy), for this long: a new one would be slower."""
+"""and for this long one that is at work all the same (the machine is busy: a new one would be slower), or
+that is not ours: its connection may have lost packets, and nobody starts it anew for us."""
 CONNECT_S = 5.0
 FAREWELL_S = 1.0
 """What an engine gets to leave by itself, once its connection is closed."""
@@ -252,7 +254,7 @@ class Supervisor:
     async def _ping(self, link: _Link) -> None:
         """Cuts the link when pings stay unanswered."""
         sent = unanswered = 0
-        worked_s = link.worked_s
+        worked_s = deque([link.worked_s], maxlen=int(SILENCE_S / PING_S))  # shorter than the silence itself
         while True:
             # Counted, not timed: when this process itself stood still, the answer may be waiting to be read.
             await asyncio.sleep(PING_S)
@@ -263,8 +265,9 @@ class Supervisor:
                 self.send(protocol.Ping(n=sent))
             else:
                 unanswered += 1
-            before_s, worked_s = worked_s, link.worked_s
-            if unanswered * PING_S >= (STARVED_S if worked_s != before_s else SILENCE_S):
+            worked_s.append(link.worked_s)
+            forgiven = link.child is None or worked_s[0] != worked_s[-1]
+            if unanswered * PING_S >= (STARVED_S if forgiven else SILENCE_S):
                 self._log.error("engine_silent", seconds=unanswered * PING_S)
                 link.cut()
                 return
