@@ -103,14 +103,14 @@ async def _life(
     def sent(note_id: int, due: float, sent_at: float) -> None:
         loop.call_soon_threadsafe(lambda: pulse.do(session.on_sent, note_id, due, sent_at))
 
-    def lost() -> None:
-        log.warning("ports_lost", input=ports.input, output=ports.output)
+    def lost(names: Sequence[str]) -> None:
+        log.warning("ports_lost", ports=names)
         pulse.do(session.silence, "ports_lost")
 
-    def found() -> None:
+    def found(names: Sequence[str]) -> None:
         scheduler.release_all()  # what could not be released when they went
         _choose_program(settings, output)
-        log.info("ports_found", input=ports.input, output=ports.output)
+        log.info("ports_found", ports=names)
 
     def output_failed(error: Exception) -> None:
         log.error("output_failed", reason=str(error))
@@ -242,17 +242,20 @@ async def _tell_system(
 
 
 async def _look_after(
-    ports: Ports, clock: Clock, found: Callable[[], None], lost: Callable[[], None]
+    ports: Ports,
+    clock: Clock,
+    found: Callable[[Sequence[str]], None],
+    lost: Callable[[Sequence[str]], None],
 ) -> None:
-    """Tells when the ports go, and when they are back and may be played to."""
+    """Tells when ports go, and when they are back and may be played to."""
     while True:
         await asyncio.sleep(LOOK_S)
-        match await asyncio.to_thread(ports.look):  # a driver that hangs must not hang the loop
-            case "lost":
-                lost()
-            case "found":
-                await asyncio.sleep(ports.ready_at - clock.now())
-                found()
+        change = await asyncio.to_thread(ports.look)  # a driver that hangs must not hang the loop
+        if change.lost:
+            lost(change.lost)
+        if change.found:
+            await asyncio.sleep(ports.ready_at - clock.now())
+            found(change.found)
 
 
 def _choose_program(settings: Settings, output: Output) -> None:

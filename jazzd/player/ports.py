@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import rtmidi
 import structlog
@@ -47,170 +47,246 @@ class PortList:
     reason: str = ""
 
 
-class Ports:
-    """A pair of ports by their names, and whatever becomes of them.
+@dataclass(frozen=True)
+class Change:
+    """Names of the ports that went, and of those that may be played to (again)."""
 
-    With backend `none` there is none, and sending does nothing. `look` finds out that a port has gone, and
+    lost: tuple[str, ...] = ()
+    found: tuple[str, ...] = ()
+
+
+class Ports:
+    """An input and an output by their names, and whatever becomes of each.
+
+    With backend `none` there are none, and sending does nothing. `look` finds out that a port has gone, and
     opens it again when it is back; what was somebody else's is then waited for, not made.
     """
 
     def __init__(self, wanted: str, names: tuple[str, str], on_message: OnMessage, clock: Clock) -> None:
         self.backend = "none"
         self.reason = ""
-        self.input = self.output = ""
         self.ready_at = clock.now()
         """Nothing should be sent before this (seconds of the clock)."""
-        self._wanted, self._names, self._on_message = wanted, names, on_message
+        self._wanted = wanted
+        self._input, self._output = _InputPort(names[0], _receiver(on_message, clock)), _OutputPort(names[1])
         self._clock = clock
-        self._pair: _Pair | None = None
-        self._theirs = (False, False)
-        """Whether input and output were somebody else's when they were there last."""
-        self._lock = threading.Lock()
         self._closed = False
 
     @property
+    def input(self) -> str:
+        return self._input.name
+
+    @property
+    def output(self) -> str:
+        return self._output.name
+
+    @property
     def connected(self) -> bool:
-        return self._pair is not None
+        return self._input.usable and self._output.usable
 
     def send(self, message: Message) -> None:
         """Sends on the output port; raises MidiError if the driver would not, or while the port is away."""
-        with self._lock:  # a driver object that was deleted would crash the process, not raise
-            if self._pair is not None:
-                self._pair.send(message)
-            elif self.output and not self._closed:
-                raise MidiError(f"{self.output} is gone; jazzd waits for its return")
+        if not self._closed:
+            self._output.send(message)
 
     def open(self) -> None:
-        """Opens the pair. Raises MidiError where there is no backend, or no such port."""
-        found = list_ports(self._wanted)
-        if found.backend == "none":
-            self.reason = found.reason
-            raise MidiError(found.reason)
-        pair = _Pair(found.backend, self._names, self._theirs, self._on_message, self._clock)
-        self.ready_at = self._clock.now() + SETTLE_S
-        with self._lock:
-            self._pair, self.backend, self.reason = pair, found.backend, ""
-            self.input, self.output, self._theirs = pair.input, pair.output, pair.theirs
+        """Opens what is not open. Raises MidiError where there is no backend, or no such port."""
+        backend = self.backend
+        if not (self._input.is_open or self._output.is_open):
+            found = list_ports(self._wanted)
+            backend = found.backend
+            if backend == "none":
+                self.reason = found.reason
+                raise MidiError(found.reason)
+        failure = None
+        for port, other in ((self._input, self._output), (self._output, self._input)):
+            if not port.is_open:
+                try:
+                    port.open(backend, () if other.theirs else (other.name,))
+                    self.backend, self.ready_at = backend, self._clock.now() + SETTLE_S
+                except MidiError as error:
+                    failure = failure or error
+        self.reason = str(failure or "")
+        if failure:
+            raise failure
 
-    def look(self) -> Literal["lost", "found"] | None:
-        """Whether the ports have gone, or come back and are open again. May take a while: not for the loop.
+    def look(self) -> Change:
+        """What has become of the ports. May take a while: not for the loop. One thread at a time.
 
-        Ours are given up, too, when one of somebody else's comes that they only stand for.
-
-        One thread at a time.
+        One of ours for which somebody else's has come, that it only stood for, is lost now and closed with
+        the next look: what sounds on it can still be released.
         """
         if self._closed or self._wanted in ("tcp", "none"):
-            return None
-        if self._pair is not None:
-            if self._pair.settled():
-                return None
-            with self._lock:
-                gone, self._pair = self._pair, None
-            gone.abandon()
-            return "lost"
-        try:
-            self.open()
-        except MidiError:
-            return None
-        return "found"
+            return Change()
+        ports = (self._input, self._output)
+        ours = [port.name for port in ports if port.is_open and not port.theirs]
+        lost = [port for port in ports if port.has_gone(ours)]
+        away = [port for port in ports if not port.is_open and port not in lost]
+        if away:
+            with contextlib.suppress(MidiError):
+                self.open()
+        found = [port for port in away if port.is_open]
+        return Change(tuple(port.name for port in lost), tuple(port.name for port in found))
 
     def close(self) -> None:
-        """Closes the pair for good."""
+        """Closes them for good."""
+        self._closed = True
+        self._input.close()
+        self._output.close()
+
+
+class _Port:
+    """A port of a driver by its name, and whatever becomes of it."""
+
+    def __init__(self, kind: type, others: type, wanted: str, key: str) -> None:
+        self.name = ""
+        """As others see it; while it is away, what it was."""
+        self.theirs = False
+        """Whether it is somebody else's, who may take it away, or was when it was there last."""
+        self._kind, self._others, self._wanted, self._key = kind, others, wanted, key
+        self._lock = threading.Lock()
+        self._client: Any = None
+        self._server: socket.socket | None = None
+        self._superseded = False
+
+    @property
+    def is_open(self) -> bool:
+        return self._client is not None
+
+    @property
+    def usable(self) -> bool:
+        return self.is_open and not self._superseded
+
+    def open(self, backend: str, ours: Sequence[str]) -> None:
+        """Opens somebody else's port whose name fits, else a virtual one of that name.
+
+        `ours` are not somebody else's: we would play into our own ear. Raises MidiError where it cannot be
+        opened, or would have to be made although it was somebody else's before.
+        """
+        server = _connect_jack() if backend == "jack" and sys.platform == "linux" else None
+        client = None
+        try:
+            client = _client(self._kind, backend)
+            self._prepare(client)
+            with _as_midi_error(backend):
+                found = _match(self._wanted, [name for name in client.get_ports() if name not in ours])
+                if found is None and self.theirs:
+                    raise MidiError(f"{self.name} is gone; jazzd waits for its return")
+                name = found or self._make(client, backend)
+                if found:
+                    there = client.get_ports()
+                    if found not in there:
+                        raise MidiError(f"{found} has gone at this very moment")
+                    client.open_port(there.index(found), name=_CLIENT)  # the other's name is the other's
+        except MidiError:
+            if client is not None:
+                self._end(client)
+            if server is not None:
+                server.close()
+            raise
         with self._lock:
-            pair, self._pair, self._closed = self._pair, None, True
-        if pair is not None:
-            pair.close()
+            self._client, self._server = client, server
+            self.name, self.theirs, self._superseded = name, found is not None, False
+
+    def has_gone(self, ours: Sequence[str]) -> bool:
+        """Whether it was usable until now, and is not any more; what cannot be used is closed."""
+        if not self.is_open:
+            return False
+        if self._superseded:
+            self.close()
+            return False
+        if self._hung_up() or (there := self._there()) is None or (self.theirs and self.name not in there):
+            self.close()
+            return True
+        self._superseded = not self.theirs and bool(
+            _match(self._wanted, [name for name in there if name not in ours])
+        )
+        return self._superseded
+
+    def close(self) -> None:
+        with self._lock:  # a driver object that was deleted would crash the process, not raise
+            client, self._client, server = self._client, None, self._server
+        if client is None:
+            return
+        if self._hung_up():
+            # Closing would wait a second for a server that is no more, with the interpreter lock in its
+            # hands, and so would the end of the object: it never ends.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(client))
+        else:
+            self._end(client)
+        if server is not None:
+            server.close()
+
+    def _make(self, client: Any, backend: str) -> str:
+        if sys.platform == "win32":
+            there = ", ".join(client.get_ports()) or "none"
+            raise MidiError(
+                f"no MIDI port has {self._wanted!r} in its name (there are: {there}): create it with "
+                f"loopMIDI, or set {self._key} to one of these"
+            )
+        before = _names(self._others, backend)
+        client.open_virtual_port(self._wanted)
+        after = _names(self._others, backend)
+        seen = (name for name in after if name not in before and self._wanted in name)
+        return next(seen, self._wanted)
+
+    def _there(self) -> list[str] | None:
+        try:
+            return list(self._client.get_ports())
+        except rtmidi.RtMidiError:
+            return None
+
+    def _hung_up(self) -> bool:
+        return self._server is not None and _hung_up(self._server)
+
+    def _prepare(self, client: Any) -> None:
+        """Before anything is opened."""
+
+    def _end(self, client: Any) -> None:
+        client.close_port()
+        client.delete()
 
 
-class _Pair:
-    """Two open ports of a driver. Raises MidiError where they cannot be opened, or would have to be made
-    although they have to be somebody else's (`must_be_theirs`)."""
+class _InputPort(_Port):
+    def __init__(self, wanted: str, receive: Callable[[tuple[Sequence[int], float], object], None]) -> None:
+        super().__init__(rtmidi.MidiIn, rtmidi.MidiOut, wanted, "midi.input")
+        self._receive = receive
+        self._kept: list[Any] = []
 
-    def __init__(
-        self,
-        backend: str,
-        names: tuple[str, str],
-        must_be_theirs: tuple[bool, bool],
-        on_message: OnMessage,
-        clock: Clock,
-    ) -> None:
-        self.input = self.output = ""
-        self._names = names
-        self._server = _connect_jack() if backend == "jack" and sys.platform == "linux" else None
-        self._source = _client(rtmidi.MidiIn, backend)
-        self._target = _client(rtmidi.MidiOut, backend)
-        self._source.ignore_types(sysex=True, timing=False, active_sense=True)
-        receive = _receiver(on_message, clock)
-        self._source.set_callback(receive)
+    def _prepare(self, client: Any) -> None:
+        client.ignore_types(sysex=True, timing=False, active_sense=True)
+        client.set_callback(self._receive)
         # python-rtmidi frees its record of the callback in cancel_callback, and a callback that waits for the
         # interpreter lock then reads it: so the record must live longer.
-        self._kept = gc.get_referrers(receive)
-        try:
-            with _as_midi_error(backend):
-                # Both lists before either port is opened: ours must not be found as somebody else's, or we
-                # would play into our own ear.
-                sources, targets = self._source.get_ports(), self._target.get_ports()
-                for name, there, must in zip(names, (sources, targets), must_be_theirs, strict=True):
-                    if must and not _match(name, there):
-                        raise MidiError(f"{name} is gone; jazzd waits for its return")
-                # A virtual input is a target in the eyes of the others, and the other way round.
-                self.input = _open_port(self._source, names[0], sources, self._target, targets, "midi.input")
-                self.output = _open_port(
-                    self._target, names[1], targets, self._source, sources, "midi.output"
-                )
-        except MidiError:
-            self.close()
-            raise
-        self.theirs = (self.input in sources, self.output in targets)
-        """Which of them are somebody else's, who may take them away."""
+        self._kept = gc.get_referrers(self._receive)
 
-    def send(self, message: Message) -> None:
-        """Raises MidiError."""
-        if self._server is not None and _hung_up(self._server):
-            # RtMidi would not say so: it fills a buffer that nobody empties, then waits for ever, and with it
-            # every thread of this process.
-            raise MidiError("the JACK server is gone; jazzd waits for its return")
-        try:
-            self._target.send_message(message.bytes())
-        except (rtmidi.RtMidiError, ValueError) as error:
-            raise MidiError(f"cannot send to {self.output}: {error}; is it still connected?") from None
-
-    def settled(self) -> bool:
-        """Whether both ports are still there, and none has come that should be used instead."""
-        if self._server is not None and _hung_up(self._server):
-            return False
-        try:
-            sources, targets = self._source.get_ports(), self._target.get_ports()
-        except rtmidi.RtMidiError:
-            return False
-        ours = (self.input, self.output)
-        for name, port, theirs, there in zip(self._names, ours, self.theirs, (sources, targets), strict=True):
-            if theirs and port not in there:
-                return False
-            if not theirs and _match(name, [each for each in there if each not in ours]):
-                return False
-        return True
-
-    def close(self) -> None:
-        self._source.cancel_callback()
+    def _end(self, client: Any) -> None:
+        client.cancel_callback()
         # A callback that waits for the interpreter lock now would be waited for by close_port, which holds
         # it: let it through first.
         time.sleep(0.05)
-        _delete(self._source)
-        _delete(self._target)
-        if self._server is not None:
-            self._server.close()
+        super()._end(client)
 
-    def abandon(self) -> None:
-        """Lets go of ports that are no more."""
-        if self._server is None or not _hung_up(self._server):
-            self.close()
-            return
-        # Closing would wait a second for a server that is no more, with the interpreter lock in its hands,
-        # and so would the end of the objects: they never end.
-        for client in (self._source, self._target):
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(client))
-        self._server.close()
+
+class _OutputPort(_Port):
+    def __init__(self, wanted: str) -> None:
+        super().__init__(rtmidi.MidiOut, rtmidi.MidiIn, wanted, "midi.output")
+
+    def send(self, message: Message) -> None:
+        """Raises MidiError while it is away; before it was ever there, nothing happens."""
+        with self._lock:
+            if self._client is None:
+                if self.name:
+                    raise MidiError(f"{self.name} is gone; jazzd waits for its return")
+                return
+            if self._hung_up():
+                # RtMidi would not say so: it fills a buffer that nobody empties, then waits for ever, and
+                # with it every thread of this process.
+                raise MidiError("the JACK server is gone; jazzd waits for its return")
+            try:
+                self._client.send_message(message.bytes())
+            except (rtmidi.RtMidiError, ValueError) as error:
+                raise MidiError(f"cannot send to {self.name}: {error}; is it still connected?") from None
 
 
 class Output:
@@ -241,10 +317,10 @@ def open_ports(backend: str, input_name: str, output_name: str, on_message: OnMe
     ports = Ports(backend, (input_name, output_name), on_message, clock)
     try:
         ports.open()
-    except MidiError as error:
+    except MidiError:
         if backend not in ("auto", "tcp", "none") and sys.platform != "win32":
+            ports.close()
             raise
-        ports.reason = str(error)
     return ports
 
 
@@ -273,24 +349,6 @@ def _receiver(on_message: OnMessage, clock: Clock) -> Callable[[tuple[Sequence[i
             log.exception("message_not_handled")
 
     return receive
-
-
-def _open_port(port: Any, wanted: str, names: list[str], mirror: Any, mirrored: list[str], key: str) -> str:
-    """Opens or creates `wanted`; `mirror` lists what others see of us, `mirrored` is what it saw before."""
-    if found := _match(wanted, names):
-        there = port.get_ports()  # anew: the port that we have just opened may stand before it
-        if found not in there:
-            raise MidiError(f"{found} has gone at this very moment")
-        port.open_port(there.index(found), name=_CLIENT)  # the other's name is the other's
-        return found
-    if sys.platform == "win32":
-        raise MidiError(
-            f"no MIDI port has {wanted!r} in its name (there are: {', '.join(names) or 'none'}): create it "
-            f"with loopMIDI, or set {key} to one of these"
-        )
-    port.open_virtual_port(wanted)
-    seen = (name for name in mirror.get_ports() if name not in mirrored and wanted in name)
-    return next(seen, wanted)
 
 
 def _match(wanted: str, names: list[str]) -> str | None:
@@ -349,8 +407,3 @@ def _as_midi_error(backend: str) -> Iterator[None]:
         yield
     except rtmidi.RtMidiError as error:
         raise MidiError(f"{backend}: {str(error).strip()}") from None
-
-
-def _delete(client: Any) -> None:
-    client.close_port()
-    client.delete()

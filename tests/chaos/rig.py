@@ -112,10 +112,11 @@ class Pianist:
 
     def reconnect(self) -> None:
         """After a restart of JACK: this program's port is new."""
-        while self._ports.look() != "lost":
+        while not self._ports.look().lost:
             time.sleep(0.01)
-        while self._ports.look() != "found":
+        while not self._ports.connected:
             time.sleep(0.01)
+            self._ports.look()
 
     def _run(self) -> None:
         while True:
