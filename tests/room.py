@@ -13,6 +13,7 @@ from jazzd.player.controls import Controls
 from jazzd.player.ledger import Ledger
 from jazzd.player.scheduler import Scheduler
 from jazzd.player.session import Session
+from jazzd.player.thru import Thru
 
 NUMBERS = {
     "style": 20,
@@ -38,12 +39,14 @@ class Room:
         self.made: list[protocol.Note] = []
         self.heard: list[tuple[float, mido.Message]] = []
         self._arriving: list[tuple[float, protocol.Message]] = []
-        ledger = Ledger(lambda message: self.heard.append((self.time, message)))
+        ledger = Ledger(self._hear)
         self.scheduler = Scheduler(ledger, self, on_sent=self._sent)
         sampling = protocol.Sampling(temperature=0.8)
         self.session = Session(
             self, self.scheduler, self, Controls(NUMBERS), sampling, seed=random.Random(0), **parts
         )
+        self.thru = Thru(ledger, self._hear)
+        self.session.thru = self.thru.pass_on
         self.session.on_engine_ready()
 
     def now(self) -> float:
@@ -62,6 +65,7 @@ class Room:
         self.alive = False
         self._arriving.clear()
         self.session.on_engine_lost()
+        self.wait(0)
 
     def start_engine(self) -> None:
         self.engine, self.alive = FakeEngine(), True
@@ -98,6 +102,9 @@ class Room:
             self.session.poll()
             self.scheduler.step()
         self.time = end
+
+    def _hear(self, message: mido.Message) -> None:
+        self.heard.append((self.time, message))
 
     def _next(self) -> float:
         times = [self.session.deadline(), self.scheduler.step(), *(due for due, _ in self._arriving)]

@@ -195,6 +195,7 @@ def test_panic_silences_at_once_and_until_the_next_chord(room: Room, quiet: Call
     room.strike(*DM7)
     room.wait(1)
     quiet(room)
+    room.wait(0)
     assert not room.sounding
     count = len(room.struck)
     room.wait(2)
@@ -204,6 +205,23 @@ def test_panic_silences_at_once_and_until_the_next_chord(room: Room, quiet: Call
     room.strike(*G7)
     room.wait(1)
     assert len(room.struck) > count
+
+
+def test_a_stop_and_a_dead_engine_take_the_solo_and_leave_what_the_human_plays(room: Room) -> None:
+    room.thru.on = True
+    low = (26, 29, 33, 36)  # where no solo is
+    for quiet in (lambda: room.play(mido.Message("stop")), room.kill_engine):
+        room.strike(*low)
+        room.wait(1)
+        assert room.sounding > set(low)
+        quiet()
+        room.wait(0)
+        assert room.sounding == set(low)
+        room.lift(*low)
+    room.strike(*low)
+    room.turn(123)
+    room.wait(0)
+    assert not room.sounding
 
 
 def test_a_silence_is_no_work_when_nothing_sounds(room: Room) -> None:

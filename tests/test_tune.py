@@ -1,5 +1,6 @@
 """A chart: written out or from a file, played by song position or from the first chord."""
 
+import random
 from pathlib import Path
 
 import mido
@@ -12,6 +13,7 @@ from jazzd.music.grid import Grid
 from jazzd.music.notes import Seconds
 from jazzd.player.form import Chart
 from jazzd.player.manner import Manner
+from jazzd.player.tempo import Source, Tempo
 
 BLUES = "C7 | F7 | C7 | G7"
 DM7 = (50, 53, 57, 60)
@@ -60,6 +62,7 @@ def test_the_tune_plays_by_the_song_until_stop() -> None:
         assert over
         assert over <= voiced(symbol)
     room.play(mido.Message("stop"))
+    room.wait(0)
     count = len(room.struck)
     assert not room.sounding
     room.tick(4)
@@ -91,6 +94,41 @@ def test_without_a_clock_the_first_chord_begins_it_and_the_form_ends_it() -> Non
     count = len(room.struck)
     room.wait(2)
     assert len(room.struck) > count
+
+
+def test_with_others_on_link_it_begins_on_their_bar_where_the_first_chord_is() -> None:
+    theirs = Grid(Seconds(900.0), 0.5)
+    room = Room(chart=tune("Dm7 | G7"), manner=Manner(choruses=2), tempo=Tempo(link=lambda: theirs))
+    room.wait(1.8)
+    room.strike(*DM7)
+    room.wait(12)
+    for bar, symbol in enumerate(("Dm7", "G7", "Dm7", "G7")):
+        over = {p % 12 for at, p in room.struck if 1002.1 + 2 * bar < at < 1003.9 + 2 * bar}
+        assert over
+        assert over <= voiced(symbol)
+    assert room.struck[0][0] > 1001.8
+    assert room.struck[-1][0] < 1010
+
+
+@pytest.mark.parametrize("source", ["auto", "bpm"])
+def test_it_goes_on_however_the_human_comps_and_rests(source: Source) -> None:
+    changes = ["C7", "F7", "C7", "C7", "F7", "F7", "C7", "A7", "Dm7", "G7", "C7", "G7"]
+    hand = random.Random(1)
+    room = Room(chart=tune(" | ".join(changes)), manner=Manner(choruses=2), tempo=Tempo(source))
+    began = room.time
+    for bar in range(22):
+        late = hand.uniform(0, 0.06) if bar else 0.0
+        room.wait(late)
+        if bar not in (6, 7, 8, 9, 10):
+            room.strike(*DM7)
+            room.wait(1.5)
+            room.lift(*DM7)
+        room.wait(began + 2 * (bar + 1) - room.time)
+    for bar in range(22):
+        begins = began + 2 * bar
+        over = {p % 12 for at, p in room.struck if begins + 0.25 < at < begins + 1.75}
+        assert over, bar
+        assert over <= voiced(changes[bar % 12]), bar
 
 
 def test_the_humans_turn_is_the_first_of_a_traded_tune() -> None:

@@ -65,8 +65,13 @@ class Kept:
 
 
 @dataclass(frozen=True)
+class Stopped:
+    """The solo is quiet, at once, until the next chord is struck."""
+
+
+@dataclass(frozen=True)
 class Silenced:
-    """Quiet, at once, until the next chord is struck."""
+    """Stopped, and with it all that is passed on."""
 
     reason: str
 
@@ -82,7 +87,7 @@ class Lesson:
     """Why the last number that moved cannot be had."""
 
 
-Event = Turned | Picked | Programmed | Moded | Tapped | Kept | Silenced
+Event = Turned | Picked | Programmed | Moded | Tapped | Kept | Stopped | Silenced
 
 
 class Controls:
@@ -114,7 +119,7 @@ class Controls:
     def read(self, message: mido.Message) -> Event | None:
         """What a message asks for; None for music, and for what asks for nothing."""
         if message.type == "stop":
-            return Silenced("midi_stop")
+            return Stopped()
         if self.is_tap(message):
             return Tapped() if message.type == "note_on" and message.velocity else None
         if message.type == "program_change":

@@ -20,7 +20,7 @@ from jazzd.music.grid import BEATS_PER_BAR, Feel
 from jazzd.music.notes import Seconds
 from jazzd.player.capture import Capture, ChordCaptured, Released
 from jazzd.player.clock import Clock
-from jazzd.player.controls import Controls, Kept, Moded, Picked, Programmed, Silenced, Tapped, Turned
+from jazzd.player.controls import Controls, Kept, Moded, Picked, Programmed, Silenced, Stopped, Tapped, Turned
 from jazzd.player.form import Chart
 from jazzd.player.hands import Hands
 from jazzd.player.knobs import Knobs
@@ -93,8 +93,11 @@ class Session:
             self._transport(message, at)
             return
         match self.controls.read(message):
+            case Stopped():
+                if self._sounds:
+                    self.stop("midi_stop")
             case Silenced(reason):
-                if self._wanted or self._soloist.phrase or not self._scheduler.idle:
+                if self._sounds:
                     self.silence(reason)
                 elif message.type == "control_change":
                     self._capture.forget(message.channel)
@@ -224,7 +227,13 @@ class Session:
         self._log.info("manner_changed", mode=self.manner.mode, start=self.manner.start)
 
     def silence(self, reason: str) -> None:
-        """Nothing sounds from here on, until the next chord is struck."""
+        """Nothing sounds from here on, the human's keys that are passed on included; the next chord struck
+        plays again."""
+        self.stop(reason)
+        self._scheduler.panic()
+
+    def stop(self, reason: str) -> None:
+        """The solo is silent from here on, until the next chord is struck."""
         self._capture.reset()
         self.hands.reset()
         self._trade.reset()
@@ -275,6 +284,10 @@ class Session:
         if self._turn_at is None:
             self._turn_at = Seconds(max(self._now(), self._turned_at + KNOB_S))
             self.poll()
+
+    @property
+    def _sounds(self) -> bool:
+        return self._wanted or self._soloist.phrase is not None or not self._scheduler.idle
 
     def _sound_of_styles(self) -> object:
         return self.styling.mix, self.styling.settings

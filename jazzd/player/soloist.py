@@ -175,7 +175,7 @@ class Soloist:
 
     def silence(self) -> None:
         """Nothing sounds from here on."""
-        dropped = self._scheduler.panic()
+        dropped = self._scheduler.cancel_and_trim(self._now())
         if (phrase := self.phrase) and not phrase.resting:
             phrase.timeline.take_back(dropped)
             self._revise(phrase, playing=False)
@@ -183,7 +183,7 @@ class Soloist:
 
     def lose_engine(self) -> None:
         """Nothing that the engine made may sound on."""
-        self._scheduler.panic()
+        self._scheduler.cancel_and_trim(self._now())
         self._timeline = None
         self._over()
 

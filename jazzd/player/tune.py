@@ -24,6 +24,8 @@ class Tune:
     def __init__(self, chart: Chart, soloist: Soloist, tempo: Tempo) -> None:
         self._chart, self._soloist, self._tempo = chart, soloist, tempo
         self._running = tempo.clock.started_at is not None
+        self._line: Grid | None = None
+        """The tune's own beats, where nobody tells the song position; beat 0 is its first."""
         self._not_before = -math.inf
         """Beat; a turn that the human took is not taken back."""
         self._struck_at = Seconds(-math.inf)
@@ -31,7 +33,7 @@ class Tune:
 
     def start(self) -> None:
         """The clock was started, or goes on."""
-        self._running, self._not_before = True, -math.inf
+        self._running, self._line, self._not_before = True, None, -math.inf
 
     def stop(self) -> None:
         """Nothing is played until the next start, or the next chord."""
@@ -41,25 +43,30 @@ class Tune:
         """The human struck a chord: without a clock the first one begins the tune."""
         if self._running:
             self._soloist.hear(event.struck)
+        else:
+            self._begin(event.struck[0].at)
         self._running, self._struck_at = True, event.struck[0].at
 
     def leave(self, manner: Manner, now: Seconds) -> None:
         """The human plays: this turn is theirs."""
-        if grid := self._tempo.grid(now):
+        if grid := self._grid(now):
             self._not_before = self._turn(manner, grid, grid.beat(now))[1]
 
     def deadline(self, manner: Manner, now: Seconds) -> Seconds | None:
         """When to poll next."""
-        grid = self._tempo.grid(now)
+        grid = self._grid(now)
         if not self._running or grid is None:
             return None
-        if self._soloist.phrase:
-            return self._told_at if self._soloist.playing else None
-        begin, _ = self._turn(manner, grid, max(grid.beat(now), self._not_before))
-        return Seconds(max(grid.time(begin) - EARLY_S, now))
+        times = [grid.next(now + grid.beat_s / 2)] if self._line else []  # lest the count is lost
+        if self._soloist.playing:
+            times.append(self._told_at)
+        elif not self._soloist.phrase:
+            begin, _ = self._turn(manner, grid, max(grid.beat(now), self._not_before))
+            times.append(Seconds(max(grid.time(begin) - EARLY_S, now)))
+        return min(times, default=None)
 
     def poll(self, manner: Manner, now: Seconds) -> None:
-        grid = self._tempo.grid(now)
+        grid = self._grid(now)
         if not self._running or grid is None:
             return
         beat = max(grid.beat(now), self._not_before)
@@ -71,6 +78,25 @@ class Tune:
                 self._enter(grid, begin, end, now)
         elif self._soloist.playing and now >= self._told_at:
             self._tell(grid, end, now)
+
+    def _begin(self, at: Seconds) -> None:
+        """Bar 1 begins where the human struck the first chord: on the nearest beat, or bar where those are
+        shared with others."""
+        self._line, self._not_before = None, -math.inf
+        source, grid = self._tempo.now(at)
+        if grid and self._tempo.clock.started_at is None:
+            unit = BEATS_PER_BAR if source == "link" else 1
+            self._line = Grid(grid.time(unit * round(grid.beat(at) / unit)), grid.beat_s)
+
+    def _grid(self, now: Seconds) -> Grid | None:
+        """The tune's beats. Whoever tells the tempo may count anew; the tune counts on, on the same beats."""
+        grid = self._tempo.grid(now)
+        if grid is None or self._line is None:
+            return grid
+        beat = self._line.beat(now)
+        beat += (grid.beat(now) - beat + 0.5) % 1 - 0.5
+        self._line = Grid(Seconds(now - beat * grid.beat_s), grid.beat_s)
+        return self._line
 
     def _enter(self, grid: Grid, begin: float, end: float, now: Seconds) -> None:
         soonest = now + self._soloist.pace.lead_s
