@@ -21,7 +21,7 @@ from jazzd.player import control, ports
 from jazzd.player.clock import MonotonicClock
 from jazzd.player.latency import summary
 from jazzd.service import manager
-from jazzd.settings import Settings
+from jazzd.settings import Midi, Settings
 
 State = Literal["ok", "warn", "fail"]
 PROBES, PAUSE_S, LOST_S = 100, 0.005, 0.5
@@ -160,8 +160,13 @@ def _midi(settings: Settings) -> Check:
     if missing and sys.platform == "win32":
         mend = "create them with loopMIDI, or name others in midi.input and midi.output"
         return Check("ports", "fail", f"{listed.backend}: there is no {' and no '.join(missing)}", mend)
-    made = f"; jazzd makes {' and '.join(missing)}" if missing else ""
-    return Check("ports", "ok", f"{listed.backend}{made}")
+    found = listed.backend + (f"; jazzd makes {' and '.join(missing)}" if missing else "")
+    named = [name for name in missing if name not in (Midi().input, Midi().output)]
+    if named:
+        there = ", ".join((*listed.inputs, *listed.outputs)) or "none"
+        mend = f"if you mean somebody else's, switch it on, or name it as it is; there are: {there}"
+        return Check("ports", "warn", f"{found}: nothing has {' or '.join(named)} in its name", mend)
+    return Check("ports", "ok", found)
 
 
 def _synth(settings: Settings) -> Check:

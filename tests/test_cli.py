@@ -357,6 +357,28 @@ def test_json_is_one_object_and_nothing_else(jazzd: Run, daemon: list[dict[str, 
     assert json.loads(out) == {"engine": {"state": "ready"}, "chord": "Dm7", "style": "", "harmony": 0.504}
 
 
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_watching_goes_on_until_ctrl_c(
+    jazzd: Run, monkeypatch: pytest.MonkeyPatch, form: tuple[str, ...]
+) -> None:
+    answers = iter([{"notes": {"sent": n, "late": 0}, "chord": "Dm7"} for n in range(3)])
+
+    def ask(request: dict[str, Any]) -> dict[str, Any]:
+        if answer := next(answers, None):
+            return answer
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(control, "ask", ask)
+    monkeypatch.setattr("jazzd.cli.asking.WATCH_S", 0)
+    code, out, err = jazzd("status", "--watch", *form)
+    assert (code, err) == (0, "")
+    if form:
+        assert [json.loads(line)["notes"]["sent"] for line in out.splitlines()] == [0, 1, 2]
+    else:
+        assert "notes: sent: 2, late: 0" in out
+        assert "chord: Dm7" in out
+
+
 def test_panic_asks_the_daemon(jazzd: Run, daemon: list[dict[str, Any]]) -> None:
     assert jazzd("panic") == (0, "", "")
     assert daemon == [{"do": "panic"}]

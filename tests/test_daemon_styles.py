@@ -113,6 +113,8 @@ def test_a_shell_does_what_the_knobs_do(playing: Daemon, folder: Path, tiny_base
     for words, code in (
         (("styles", "use", "nobody"), 1),
         (("set", "volume", "1"), 2),
+        (("set", "low", "90"), 1),
+        (("set", "low", "60.5"), 1),
         (("set", "blend", "x"), 2),
     ):
         refused = jazzd(playing, *map(str, words))

@@ -62,6 +62,7 @@ def test_the_way_there_and_back_is_measured_through_real_ports() -> None:
     ("listed", "name", "state", "words"),
     [
         (PortList("none", (), (), "no ALSA"), "ports", "fail", "no ALSA"),
+        (PortList("alsa", ("Keystation 49",), ()), "ports", "warn", "nothing has GS Wavetable in its name"),
         (PortList("winmm", ("x",), ("Microsoft GS Wavetable Synth",)), "synth", "warn", "GS Wavetable"),
     ],
 )

@@ -47,6 +47,18 @@ def test_a_scene_sets_what_it_names_and_leaves_the_rest(room: Room) -> None:
     assert (session.scene, session.knobs["density"]) == ("plain", -0.4)
 
 
+def test_knobs_that_would_leave_too_few_pitches_are_refused_as_a_whole(room: Room) -> None:
+    room.session.scenes = (Scene(name="high", high=50, density=0.5),)
+    before = room.session.knobs
+    with pytest.raises(JazzdError, match="48 to 50"):
+        room.session.play_scene("high")
+    for changes in ({"low": 60.5}, {"low": 90}, {"low": 90, "high": 100}):
+        with pytest.raises(JazzdError, match="low"):
+            room.session.check_knobs(changes)
+    room.session.check_knobs({"low": 90, "high": 101})
+    assert (room.session.knobs, room.session.scene) == (before, "")
+
+
 def test_a_scene_is_heard_in_the_next_notes(room: Room) -> None:
     room.strike(*DM7)
     room.wait(1)

@@ -29,8 +29,6 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """Ask the running daemon how it is."""
-    from rich.live import Live
-
     if prometheus and as_json:
         raise ConfigError("--prometheus writes a file, --json to the screen; say one of them")
     if prometheus:
@@ -39,11 +37,32 @@ def status(
     if not watch:
         show(_status(as_json), as_json)
         return
-    with Live(auto_refresh=False) as screen, contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt):
+        _watch(as_json)
+
+
+def _watch(as_json: bool) -> None:
+    """A screen that keeps up; for a script, one JSON object a line."""
+    from rich.live import Live
+
+    if as_json:
         while True:
-            told = _status(as_json)
-            screen.update(json.dumps(told) if as_json else "\n".join(lines(told)), refresh=True)
+            print(json.dumps(_status(as_json)), flush=True)
             time.sleep(WATCH_S)
+    with Live(auto_refresh=False) as screen:
+        while True:
+            screen.update("\n".join(_grouped(_status(as_json))), refresh=True)
+            time.sleep(WATCH_S)
+
+
+def _grouped(told: dict[str, Any]) -> list[str]:
+    """The status in fewer lines than a terminal has: a line for each group, and one for all the rest."""
+    groups = {key: ", ".join(lines(value)) for key, value in told.items() if isinstance(value, dict)}
+    rest = {key: value for key, value in told.items() if key not in groups}
+    return [
+        *(f"{key.replace('_', ' ')}: {said}" for key, said in groups.items() if said),
+        ", ".join(lines(rest)),
+    ]
 
 
 def _export(file: Path, watch: bool) -> None:

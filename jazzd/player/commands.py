@@ -53,6 +53,7 @@ class Commands:
         knobs = _numbers(request.get("knobs"))
         for knob, value in knobs.items():
             _check_knob(knob, value)
+        self._session.check_knobs(knobs)
         for knob, value in knobs.items():
             self._session.turn(knob, value)
 

@@ -265,11 +265,15 @@ def _choose_program(settings: Settings, output: Output) -> None:
 
 
 def _warn(settings: Settings, ports: Ports, tcp: TcpServer) -> None:
-    log = structlog.get_logger()
+    log, midi = structlog.get_logger(), settings.midi
     if ports.backend == "none" and not tcp.address:
         log.error(UNREACHABLE, reason=ports.reason)
-    elif ports.backend == "none" and settings.midi.backend != "tcp":
+    elif ports.backend == "none" and midi.backend != "tcp":
         log.warning("no_midi_ports", reason=ports.reason, instead=tcp.address)
+    for key in ("input", "output"):
+        name, usual = getattr(midi, key), type(midi).model_fields[key].default
+        if name != usual and getattr(ports, key) in ports.made:
+            log.warning("port_not_there", wanted=name, instead=getattr(ports, key), until="it comes")
 
 
 def _engine_command(settings: Settings, numerics: str | None) -> list[str]:

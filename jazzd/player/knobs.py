@@ -1,8 +1,10 @@
 """Where the knobs stand, and what that asks of the next notes."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from jazzd.engine.protocol import Sampling
+from jazzd.errors import JazzdError
 from jazzd.music import harmony
 from jazzd.music.chords import Chord
 from jazzd.music.grid import Feel
@@ -59,6 +61,17 @@ class Knobs:
     def style_chosen(self) -> None:
         """Its own settings hold from here on."""
         self._touched.clear()
+
+    def check(self, changes: Mapping[str, float]) -> None:
+        """Raises JazzdError where these changes would leave the solo too few pitches."""
+        after = self.values | dict(changes)
+        if any(not float(changes.get(knob, 0)).is_integer() for knob in ("low", "high")):
+            raise JazzdError("low and high are MIDI pitches: whole numbers from 0 to 127")
+        if {"low", "high"} & set(changes) and after["high"] - after["low"] < NARROWEST:
+            raise JazzdError(
+                f"high must be at least {NARROWEST} semitones above low; it would be {after['low']:g} to "
+                f"{after['high']:g}"
+            )
 
     def weights(self, chord: Chord | None) -> tuple[Weights, Weights]:
         """What the pitch classes weigh over this chord, and what they weigh on its strong beats."""

@@ -84,6 +84,11 @@ class Ports:
     def connected(self) -> bool:
         return self._input.usable and self._output.usable
 
+    @property
+    def made(self) -> tuple[str, ...]:
+        """Those that we have made because there were none of that name."""
+        return tuple(port.name for port in (self._input, self._output) if port.is_open and not port.theirs)
+
     def send(self, message: Message) -> None:
         """Sends on the output port; raises MidiError if the driver would not, or while the port is away."""
         if not self._closed:
@@ -119,8 +124,8 @@ class Ports:
         if self._closed or self._wanted in ("tcp", "none"):
             return Change()
         ports = (self._input, self._output)
-        ours = [port.name for port in ports if port.is_open and not port.theirs]
-        lost = [port for port in ports if port.has_gone(ours)]
+        made = self.made
+        lost = [port for port in ports if port.has_gone(made)]
         away = [port for port in ports if not port.is_open and port not in lost]
         if away:
             with contextlib.suppress(MidiError):

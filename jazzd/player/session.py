@@ -173,6 +173,10 @@ class Session:
     def knobs(self) -> dict[str, float]:
         return self._knobs.values
 
+    def check_knobs(self, changes: Mapping[str, float]) -> None:
+        """Raises JazzdError for knobs that cannot be turned to this together."""
+        self._knobs.check(changes)
+
     def turn(self, knob: str, value: float) -> None:
         """Sets a knob, in its own unit; what sounds next follows it."""
         if self._knobs.turn(knob, value):
@@ -189,11 +193,13 @@ class Session:
         if found is None:
             known = ", ".join(scene.name for scene in self.scenes) or "none; write [[scene]] in daemon.toml"
             raise JazzdError(f"there is no scene {name!r}; there are: {known}")
+        knobs = {knob: getattr(found, knob, None) for knob in self._knobs.values}
+        turned = {knob: float(value) for knob, value in knobs.items() if value is not None}
+        self.check_knobs(turned)
         if found.style is not None:
             self.use(shares(found.style))
-        for knob in self._knobs.values:
-            if (value := getattr(found, knob, None)) is not None:
-                self.turn(knob, value)
+        for knob, value in turned.items():
+            self.turn(knob, value)
         wanted = {"mode": found.mode, "start": found.start, "choruses": found.choruses}
         wanted["bars"] = found.bars_per_phrase
         self.set_manner(**{key: value for key, value in wanted.items() if value is not None})

@@ -20,8 +20,7 @@ PING_S = 0.25
 SILENCE_S = 1.0
 """An engine that leaves a ping unanswered for this long counts as dead,"""
 STARVED_S = 5.0
-"""and for this long one that is at work all the same (the machine is busy: a new one would be slower), or
-that is not ours: its connection may have lost packets, and nobody starts it anew for us."""
+"""and one that is at work all the same (the machine is busy), for this long: a new one would be slower."""
 CONNECT_S = 5.0
 FAREWELL_S = 1.0
 """What an engine gets to leave by itself, once its connection is closed."""
@@ -266,8 +265,7 @@ class Supervisor:
             else:
                 unanswered += 1
             worked_s.append(link.worked_s)
-            forgiven = link.child is None or worked_s[0] != worked_s[-1]
-            if unanswered * PING_S >= (STARVED_S if forgiven else SILENCE_S):
+            if unanswered * PING_S >= (STARVED_S if worked_s[0] != worked_s[-1] else SILENCE_S):
                 self._log.error("engine_silent", seconds=unanswered * PING_S)
                 link.cut()
                 return

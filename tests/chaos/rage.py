@@ -43,7 +43,7 @@ def rage(folder: Path, seed: int, minutes: float, patience: float) -> dict[str, 
     found = Findings()
     first, second = plan(minutes)
     with Rig(folder, seed) as rig, Progress(console=Console(stderr=True)) as progress:
-        rig.music(rig.born)
+        rig.first_music()
         bar = progress.add_task("faults", total=len(first) + len(second))
         storm = Storm(rig, random.Random(seed), found, patience, lambda: progress.advance(bar))
         storm.blow(first, minutes * 30)

@@ -25,6 +25,8 @@ from jazzd.player.clock import MonotonicClock
 from jazzd.player.ports import Ports, open_ports
 
 PIANIST, RECORDER = "Pianist", "recorder"
+COLD_S = 180.0
+"""The first start on a machine compiles the model."""
 SILENT_S = 2.5
 """After the last key has gone up, nothing may sound any more."""
 SETTINGS = """
@@ -230,6 +232,10 @@ class Rig:
             self.look_after_daemon()
             time.sleep(0.005)
         return heard - since
+
+    def first_music(self) -> None:
+        """Waits for it. Raises TimeoutError."""
+        self.music(self.born, COLD_S)
 
     def hanging(self) -> list[Key]:
         """The keys that still sound when the pianist has rested for long enough."""

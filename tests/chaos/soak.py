@@ -21,7 +21,7 @@ def soak(folder: Path, seed: int, minutes: float) -> dict[str, Any]:
     samples: list[dict[str, Any]] = []
     hanging = 0
     with Rig(folder, seed) as rig:
-        rig.music(rig.born)
+        rig.first_music()
         began = time.perf_counter()
         for number in track(range(1, SAMPLES + 1), "soak", console=Console(stderr=True)):
             time.sleep(max(0.0, began + number * minutes * 60 / SAMPLES - time.perf_counter()))
