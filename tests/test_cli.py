@@ -1,5 +1,6 @@
 """The commands: exit codes, one sentence for what went wrong, one JSON object on stdout."""
 
+import importlib.metadata
 import json
 import os
 import shutil
@@ -377,6 +378,12 @@ def test_watching_goes_on_until_ctrl_c(
     else:
         assert "notes: sent: 2, late: 0" in out
         assert "chord: Dm7" in out
+
+
+def test_version_and_short_help(jazzd: Run) -> None:
+    assert jazzd("--version") == (0, f"jazzd {importlib.metadata.version('jazzd')}\n", "")
+    for words in ((), ("run",), ("service", "print")):
+        assert jazzd(*words, "-h") == jazzd(*words, "--help")
 
 
 def test_panic_asks_the_daemon(jazzd: Run, daemon: list[dict[str, Any]]) -> None:

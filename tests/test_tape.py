@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from jazzd import takes
 from jazzd.engine.protocol import Beats, Begin, Key, Note, Ready, Revise, Style
-from jazzd.errors import MidiError
+from jazzd.errors import ConfigError, MidiError
 from jazzd.player import tape
 from jazzd.player.keeper import Keeper
 from jazzd.player.tape import Tape
@@ -286,3 +286,11 @@ async def test_a_take_that_cannot_be_kept_is_a_word_in_the_log(tmp_path: Path) -
             if logged:
                 break
     assert [event["event"] for event in logged] == ["take_not_kept"]
+
+
+async def test_a_folder_that_cannot_be_recorded_into_is_refused_before_the_music(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    keeper = Keeper(tmp_path / "file", Clock(), lambda since: recorded())
+    with pytest.raises(ConfigError, match=r"cannot record into .*file: File exists; name another"):
+        async with keeper.recording():
+            pass

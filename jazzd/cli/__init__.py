@@ -2,6 +2,8 @@
 
 import errno
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -17,6 +19,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,  # a usage error in plain lines, not in a box
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 app.add_typer(playing.app)
@@ -26,6 +29,21 @@ app.add_typer(measuring.app)
 app.add_typer(base.app, name="base")
 app.add_typer(styles.app, name="styles")
 app.add_typer(service.app, name="service")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"jazzd {version('jazzd')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which jazzd this is.")
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:

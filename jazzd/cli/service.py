@@ -15,7 +15,9 @@ from jazzd.service.definition import Definition
 app = typer.Typer(help="Start jazzd at login.", no_args_is_help=True, rich_markup_mode=None)
 ConfigOption = Annotated[
     Path | None,
-    typer.Option("--config", metavar="FILE", help="The settings; if not given, the user's own."),
+    typer.Option(
+        "--config", metavar="FILE", help="The settings; if not given, ./daemon.toml, else the user's own."
+    ),
 ]
 
 
@@ -56,6 +58,6 @@ def _service(config: Path | None) -> Definition:
     from jazzd.config import find
 
     command = [sys.executable, "-m", "jazzd", "run"]
-    if config is not None:
-        command += ["--config", str(find(config))]
+    if file := find(config):  # named, so that the service can be seen to play by it
+        command += ["--config", str(file)]
     return manager.definition(command)

@@ -211,8 +211,8 @@ def _reloading(
 
     def reload() -> dict[str, Any]:
         nonlocal held
-        before, after = held, again()
-        applied, later = setup.change(session, before, after)
+        after = again()
+        applied, later = setup.change(session, held, after), setup.pending(settings, after)
         thru.on, held = after.input.thru, after
         log.info("settings_reloaded", applied=applied, at_next_start=later)
         return {"applied": applied, "at_next_start": later}

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -11,7 +12,7 @@ from pathlib import Path
 import structlog
 
 from jazzd import takes
-from jazzd.errors import MidiError
+from jazzd.errors import ConfigError, MidiError
 from jazzd.player.clock import Clock
 
 AGAIN_S = 2.0
@@ -52,7 +53,16 @@ class Keeper:
 
     @contextlib.asynccontextmanager
     async def recording(self) -> AsyncIterator[None]:
-        """Writes all that is played, in parts shorter than the tape, the last one at the end."""
+        """Writes all that is played, in parts shorter than the tape, the last one at the end.
+
+        Raises ConfigError where nothing can be written: better now than after the concert.
+        """
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self._folder):
+                pass
+        except OSError as error:
+            raise ConfigError(f"cannot record into {self._folder}: {error.strerror}; name another") from None
         task = asyncio.create_task(self._record())
         try:
             yield

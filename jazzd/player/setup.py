@@ -69,14 +69,13 @@ def manner(settings: Settings) -> Manner:
     )
 
 
-def change(made: Session, before: Settings, after: Settings) -> tuple[list[str], list[str]]:
+def change(made: Session, before: Settings, after: Settings) -> list[str]:
     """Has the session behave as `after` says where that is not what `before` said.
 
     What was turned or chosen by hand in between stays, unless its own key has changed. Returns the keys that
-    hold at once, and those that need a new start. Raises ConfigError, with nothing changed.
+    have changed. Raises ConfigError, with nothing changed.
     """
-    changed = _changed(before, after)
-    now = [key for key in changed if (key[0] in AT_ONCE and key not in LATER) or key in BESIDES]
+    now = [key for key in _changed(before, after) if _at_once(key)]
     tune = _chart(after) if ("solo", "chart") in now else None  # before anything is changed
     for knob, key in KNOBS.items():
         if key in now:
@@ -92,8 +91,17 @@ def change(made: Session, before: Settings, after: Settings) -> tuple[list[str],
     if ("solo", "chart") in now:
         made.set_chart(tune)
     made.scenes = after.scene
-    named = [f"{section}.{key}" if key else section for section, key in now]
-    return named, [f"{section}.{key}" for section, key in changed if (section, key) not in now]
+    return [f"{section}.{key}" if key else section for section, key in now]
+
+
+def pending(started: Settings, after: Settings) -> list[str]:
+    """The keys whose change since the start needs a new one."""
+    changed = _changed(started, after)
+    return [f"{section}.{key}" for section, key in changed if not _at_once((section, key))]
+
+
+def _at_once(key: tuple[str, str]) -> bool:
+    return (key[0] in AT_ONCE and key not in LATER) or key in BESIDES
 
 
 def _changed(before: Settings, after: Settings) -> list[tuple[str, str]]:

@@ -37,6 +37,8 @@ AFTER_WARM_UP = protocol.Revise(epoch=0, now=0, floor=1, playing=False)
 """Of an epoch that no session asks for: theirs count from 1."""
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 """Of /proc."""
+SLOW_START_S = 6.0
+COMPILES = "the first start on a machine compiles the model, which takes a minute or so"
 WARM_UP_S = 20.0
 """An engine that has made no note by then cannot make any."""
 
@@ -252,12 +254,15 @@ class Supervisor:
 
     async def _ping(self, link: _Link) -> None:
         """Cuts the link when pings stay unanswered."""
-        sent = unanswered = 0
+        sent = unanswered = starting = 0
         worked_s = deque([link.worked_s], maxlen=int(SILENCE_S / PING_S))  # shorter than the silence itself
         while True:
             # Counted, not timed: when this process itself stood still, the answer may be waiting to be read.
             await asyncio.sleep(PING_S)
             if self.state != "ready":
+                starting += 1
+                if starting * PING_S == SLOW_START_S:
+                    self._log.info("engine_still_starting", reason=COMPILES)
                 continue
             if link.pong == sent:
                 sent, unanswered = sent + 1, 0
