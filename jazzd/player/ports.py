@@ -152,6 +152,8 @@ class _Port:
         self._lock = threading.Lock()
         self._client: Any = None
         self._server: socket.socket | None = None
+        self._waiting: tuple[Any, socket.socket | None] | None = None
+        """Of a port that is away: a new client at every look would stir up the patchbay, and JACK."""
         self._superseded = False
 
     @property
@@ -168,14 +170,12 @@ class _Port:
         `ours` are not somebody else's: we would play into our own ear. Raises MidiError where it cannot be
         opened, or would have to be made although it was somebody else's before.
         """
-        server = _connect_jack() if backend == "jack" and sys.platform == "linux" else None
-        client = None
+        client, server = self._connected(backend)
         try:
-            client = _client(self._kind, backend)
-            self._prepare(client)
             with _as_midi_error(backend):
                 found = _match(self._wanted, [name for name in client.get_ports() if name not in ours])
                 if found is None and self.theirs:
+                    self._waiting = client, server
                     raise MidiError(f"{self.name} is gone; jazzd waits for its return")
                 name = found or self._make(client, backend)
                 if found:
@@ -184,10 +184,8 @@ class _Port:
                         raise MidiError(f"{found} has gone at this very moment")
                     client.open_port(there.index(found), name=_CLIENT)  # the other's name is the other's
         except MidiError:
-            if client is not None:
-                self._end(client)
-            if server is not None:
-                server.close()
+            if not self._waiting:
+                self._end(client, server)
             raise
         with self._lock:
             self._client, self._server = client, server
@@ -211,14 +209,38 @@ class _Port:
     def close(self) -> None:
         with self._lock:  # a driver object that was deleted would crash the process, not raise
             client, self._client, server = self._client, None, self._server
-        if client is None:
-            return
-        if self._hung_up():
+        waiting, self._waiting = self._waiting, None
+        for each in ((client, server), waiting or (None, None)):
+            if each[0] is not None:
+                self._end(*each)
+
+    def _connected(self, backend: str) -> tuple[Any, socket.socket | None]:
+        """A client that is not used yet. Raises MidiError."""
+        if self._waiting:
+            client, server = self._waiting
+            self._waiting = None
+            if server is None or not _hung_up(server):
+                return client, server
+            self._end(client, server)
+        server = _connect_jack() if backend == "jack" and sys.platform == "linux" else None
+        try:
+            client = _client(self._kind, backend)
+        except MidiError:
+            if server is not None:
+                server.close()
+            raise
+        self._prepare(client)
+        return client, server
+
+    def _end(self, client: Any, server: socket.socket | None) -> None:
+        if server is not None and _hung_up(server):
             # Closing would wait a second for a server that is no more, with the interpreter lock in its
             # hands, and so would the end of the object: it never ends.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(client))
         else:
-            self._end(client)
+            self._hush(client)
+            client.close_port()
+            client.delete()
         if server is not None:
             server.close()
 
@@ -247,9 +269,8 @@ class _Port:
     def _prepare(self, client: Any) -> None:
         """Before anything is opened."""
 
-    def _end(self, client: Any) -> None:
-        client.close_port()
-        client.delete()
+    def _hush(self, client: Any) -> None:
+        """Before it is closed."""
 
 
 class _InputPort(_Port):
@@ -265,12 +286,11 @@ class _InputPort(_Port):
         # interpreter lock then reads it: so the record must live longer.
         self._kept = gc.get_referrers(self._receive)
 
-    def _end(self, client: Any) -> None:
+    def _hush(self, client: Any) -> None:
         client.cancel_callback()
         # A callback that waits for the interpreter lock now would be waited for by close_port, which holds
         # it: let it through first.
         time.sleep(0.05)
-        super()._end(client)
 
 
 class _OutputPort(_Port):
