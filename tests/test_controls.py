@@ -2,7 +2,7 @@ import mido
 import pytest
 
 from jazzd.errors import JazzdError
-from jazzd.player.controls import Controls, Moded, Picked, Programmed, Silenced, Turned
+from jazzd.player.controls import Controls, Moded, Picked, Programmed, Silenced, Stopped, Turned
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def control(number: int, value: int) -> mido.Message:
         (control(30, 127), Turned("harmony", 1.0)),
         (control(120, 0), Silenced("all_sound_off")),
         (control(123, 0), Silenced("all_notes_off")),
-        (mido.Message("stop"), Silenced("midi_stop")),
+        (mido.Message("stop"), Stopped()),
         (control(23, 64), None),
         (control(24, 127), Turned("blend", 1.0)),
         (control(22, 0), Turned("density", -1.0)),
