@@ -72,27 +72,37 @@ def test_what_was_left_sounding_is_found_again(synth: Synth, tmp_path: Path) -> 
     killed.strike(1, 0, 60, 80)
     killed.strike(2, 15, 127, 80)
     killed.release(1, 0, 60)
-    # `killed` is never closed: as after kill -9.
+    # `killed` is never closed: as after kill -9, and the driver had not sent the note-off yet.
+    synth.down[0, 60] = 80
     restarted = Ledger(synth.send, path)
-    assert restarted.sounding == [(15, 127)]
+    assert restarted.sounding == [(0, 60), (15, 127)]
     restarted.release_all()
     assert synth.down == {}
     restarted.close()
     assert Ledger(synth.send, path).sounding == []
 
 
-def test_a_key_counts_as_down_before_its_note_on_is_sent_and_until_its_note_off_was(tmp_path: Path) -> None:
+def test_a_key_counts_as_down_before_its_note_on_is_sent_and_until_its_note_off_has_left(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "sounding"
     seen = []
 
     def send(message: Message) -> None:
         seen.append((message.type, path.read_bytes()[60]))
 
-    ledger = Ledger(send, path)
+    clock = [100.0]
+    ledger = Ledger(send, path, now=lambda: clock[0])
     ledger.strike(1, 0, 60, 80)
     ledger.release(1, 0, 60)
     assert seen == [("note_on", 1), ("note_off", 1)]
-    assert path.read_bytes()[60] == 0
+    for wait_s, left in ((0.5, 1), (0.6, 0)):
+        clock[0] += wait_s
+        ledger.strike(2, 0, 61, 80)
+        assert path.read_bytes()[60:62] == bytes((left, 1))
+    ledger.release(2, 0, 61)
+    ledger.close()
+    assert path.read_bytes()[60:62] == bytes((0, 0))
 
 
 def test_a_file_that_is_none_of_ours_is_begun_anew(synth: Synth, tmp_path: Path) -> None:

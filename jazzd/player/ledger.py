@@ -1,7 +1,10 @@
 """The record of what sounds: every note-on goes out through here, so every one can be taken back."""
 
+import math
 import mmap
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +15,8 @@ from jazzd.errors import MidiError
 CHANNELS, PITCHES = 16, 128
 LEFT_BEHIND = -1
 """Owner of the notes that an earlier run left sounding."""
+UNDER_WAY_S = 1.0
+"""A note-off sent so long ago has reached the driver: before, it may die with this process."""
 
 _SUSTAIN, _ALL_SOUND_OFF, _ALL_NOTES_OFF = 64, 120, 123
 
@@ -22,22 +27,31 @@ class Ledger:
     A key counts as down from just before its note-on is sent until just after its note-off was: when in
     doubt, one note-off too many. With a `path`, what is down survives this process, kill -9 included: the
     next ledger on that path begins with those keys, owned by `LEFT_BEHIND`, for its `release_all` to lift.
+    So do keys whose note-off was just sent: a driver takes it at once and sends it a little later.
     Whatever `send` raises comes out of the methods here, with the record left true.
     """
 
-    def __init__(self, send: Callable[[Message], None], path: Path | None = None) -> None:
-        self._send = send
+    def __init__(
+        self,
+        send: Callable[[Message], None],
+        path: Path | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._send, self._now = send, now
         self._lock = threading.Lock()
         self._marks = _map(path)
         down = [slot for slot, mark in enumerate(self._marks[:]) if mark]
         self._owners = {divmod(slot, PITCHES): LEFT_BEHIND for slot in down}
         self._channels = {channel for channel, _ in self._owners}
+        self._lifted: deque[tuple[float, int]] = deque()
+        """When, and which slot; their marks stay for UNDER_WAY_S."""
 
     def strike(self, owner: int, channel: int, pitch: int, velocity: int) -> None:
         """Sends a note-on (channel 0..15), and before it the note-off of whoever had this key."""
         with self._lock:
             if (channel, pitch) in self._owners:
                 self._lift(channel, pitch)
+            self._forget(self._now() - UNDER_WAY_S)
             self._owners[channel, pitch] = owner
             self._marks[channel * PITCHES + pitch] = 1
             self._channels.add(channel)
@@ -75,12 +89,20 @@ class Ledger:
 
     def close(self) -> None:
         """Lets go of the file; what is still down stays in it."""
+        self._forget(math.inf)
         self._marks.close()
 
     def _lift(self, channel: int, pitch: int) -> None:
         self._send(Message("note_off", channel=channel, note=pitch))
         del self._owners[channel, pitch]
-        self._marks[channel * PITCHES + pitch] = 0
+        self._lifted.append((self._now(), channel * PITCHES + pitch))
+
+    def _forget(self, before: float) -> None:
+        """Takes away the marks of what was lifted before then, and is not down again."""
+        while self._lifted and self._lifted[0][0] < before:
+            _, slot = self._lifted.popleft()
+            if divmod(slot, PITCHES) not in self._owners:
+                self._marks[slot] = 0
 
 
 def _map(path: Path | None) -> mmap.mmap:
