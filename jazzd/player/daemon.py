@@ -40,7 +40,7 @@ from jazzd.settings import Settings
 
 STOP_S = 4.0
 """A part that has not closed this long after SIGTERM is left to the system; the notes are off long before."""
-LOOK_S = 0.4
+LOOK_S = 0.25
 """How often the ports are looked at: they are back in use within a second of their return."""
 TELL_S, HEALTHY_S = 1.0, 0.1
 """How often the service manager is told of us, and how long the sending of one note may take."""
