@@ -67,7 +67,7 @@ def test_the_last_ten_minutes_are_there_and_timelines_are_whole(happenings: list
         elif what == "solo":
             recorder.sent(ON)
             solo.append(clock.time)
-    take = recorder.take(READY, (), FROM_THE_START)
+    take = recorder.take(READY, (), FROM_THE_START)()
     oldest = clock.time - 600
     assert [list(passage.events) for passage in take.log.passages] == [
         events for events, at in zip(begun, last, strict=True) if at >= oldest
@@ -84,13 +84,13 @@ def test_a_flood_takes_no_more_room_than_there_is(monkeypatch: pytest.MonkeyPatc
         recorder.told(Begin(seed=seed))
         for number in range(20):
             recorder.made(note(1, number))
-    assert [passage.seed for passage in recorder.take(READY, (), FROM_THE_START).log.passages] == [1, 2]
+    assert [passage.seed for passage in recorder.take(READY, (), FROM_THE_START)().log.passages] == [1, 2]
     for number in range(100):
         recorder.made(note(1, number))
-    assert recorder.take(READY, (), FROM_THE_START).log.passages == ()
+    assert recorder.take(READY, (), FROM_THE_START)().log.passages == ()
     for _ in range(2 * tape.MOST_MESSAGES):
         recorder.heard(ON, 1.0)
-    assert len(recorder.take(READY, (), FROM_THE_START).chords) <= tape.MOST_MESSAGES
+    assert len(recorder.take(READY, (), FROM_THE_START)().chords) <= tape.MOST_MESSAGES
 
 
 def recorded() -> takes.Take:
@@ -109,7 +109,7 @@ def recorded() -> takes.Take:
     recorder.told(revise(2, beats=Beats(origin=0, length=60)))
     clock.time += 3
     recorder.heard(mido.Message("note_off", note=50), clock.time)
-    return recorder.take(READY, (Style(name="cool", status="ready", fingerprint="f"),), FROM_THE_START)
+    return recorder.take(READY, (Style(name="cool", status="ready", fingerprint="f"),), FROM_THE_START)()
 
 
 def test_a_take_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -209,12 +209,12 @@ def test_takes_of_one_second_have_names_of_their_own_and_a_recording_has_no_gap(
     assert len(files) == 3
     counts = [sum(m.type == "note_on" for m in mido.MidiFile(file).tracks[2]) for file in files]
     assert sum(counts) in (15, 17)  # one that lies on the border may be in both
-    assert recorder.take(READY, (), FROM_THE_START).notes == 13
+    assert recorder.take(READY, (), FROM_THE_START)().notes == 13
 
 
 def test_takes_written_at_once_are_all_there(tmp_path: Path) -> None:
     take = recorded()
-    keeper = Keeper(tmp_path, Clock(), lambda since: take)
+    keeper = Keeper(tmp_path, Clock(), lambda since: lambda: take)
     with ThreadPoolExecutor(4) as pool:
         paths = list(pool.map(keeper.write, [take] * 4))
     assert sorted(paths) == sorted(set(paths)) == sorted(tmp_path.iterdir())
@@ -264,7 +264,7 @@ def test_a_part_ends_what_it_begins_and_no_more(tmp_path: Path) -> None:
 
 async def test_a_pedal_that_flutters_keeps_one_take(tmp_path: Path) -> None:
     clock = Clock()
-    keeper = Keeper(tmp_path, clock, lambda since: recorded())
+    keeper = Keeper(tmp_path, clock, lambda since: recorded)
     for _ in range(5):
         keeper.press()
     clock.time += 2.1
@@ -278,7 +278,7 @@ async def test_a_pedal_that_flutters_keeps_one_take(tmp_path: Path) -> None:
 
 async def test_a_take_that_cannot_be_kept_is_a_word_in_the_log(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    keeper = Keeper(tmp_path / "file", Clock(), lambda since: recorded())
+    keeper = Keeper(tmp_path / "file", Clock(), lambda since: recorded)
     with capture_logs() as logged:
         keeper.press()
         for _ in range(200):
@@ -290,7 +290,7 @@ async def test_a_take_that_cannot_be_kept_is_a_word_in_the_log(tmp_path: Path) -
 
 async def test_a_folder_that_cannot_be_recorded_into_is_refused_before_the_music(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    keeper = Keeper(tmp_path / "file", Clock(), lambda since: recorded())
+    keeper = Keeper(tmp_path / "file", Clock(), lambda since: recorded)
     with pytest.raises(ConfigError, match=r"cannot record into .*file: File exists; name another"):
         async with keeper.recording():
             pass

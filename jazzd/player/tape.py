@@ -1,6 +1,7 @@
 """The last ten minutes, always: what the human played, what was sent, what the engine was asked and made."""
 
 from collections import deque
+from collections.abc import Callable, Sequence
 from importlib import metadata
 
 import mido
@@ -23,7 +24,8 @@ class _Passage:
 
     def __init__(self, seed: int, at: float) -> None:
         self.seed, self.began, self.last = seed, at, at
-        self.events: list[protocol.Revise | protocol.Note] = []
+        self.events: list[bytes] = []
+        """Revisions and notes, as the lines of the protocol: a fifth of the memory."""
 
 
 class Tape:
@@ -66,41 +68,47 @@ class Tape:
 
     def take(
         self, told: protocol.Ready | None, styles: tuple[protocol.Style, ...], since: float
-    ) -> takes.Take:
+    ) -> Callable[[], takes.Take]:
         """What happened after `since` and in the last LENGTH_S, as far as it is kept.
 
+        Held fast by this call; to make the take of it, which takes longer, is for a thread of its own.
         A timeline that reaches into that is there from its beginning. `told` is what the engine says of
         itself.
         """
         now = self._clock.now()
         begin = max(since, now - LENGTH_S)
         human, solo = _since(begin, self._human), _since(begin, self._solo)
-        passages = [passage for passage in self._passages if passage.last >= begin]
+        passages = [(p.seed, tuple(p.events)) for p in self._passages if p.last >= begin]
         first = min([at for at, _ in (*human[:1], *solo[:1])], default=begin)
         tempo_then = [bpm for at, bpm in self._tempi if at <= first][-1:]
         tempi = [(0.0, bpm) for bpm in tempo_then] + [(at - first, b) for at, b in self._tempi if at > first]
-        return takes.Take(
-            takes.Log(
-                jazzd=metadata.version("jazzd"),
-                base=told.base if told else "",
-                fingerprint=told.fingerprint if told else "",
-                dtype=told.dtype if told else "",
-                device=told.device if told else "",
-                styles={style.name: style.fingerprint for style in styles if style.fingerprint},
-                passages=tuple(takes.Passage(seed=p.seed, events=tuple(p.events)) for p in passages),
-            ),
-            [(at - first, message) for at, message in human],
-            [(at - first, message) for at, message in solo],
-            tempi,
-            now - first,
+        log = takes.Log(
+            jazzd=metadata.version("jazzd"),
+            base=told.base if told else "",
+            fingerprint=told.fingerprint if told else "",
+            dtype=told.dtype if told else "",
+            device=told.device if told else "",
+            styles={style.name: style.fingerprint for style in styles if style.fingerprint},
         )
+
+        def make() -> takes.Take:
+            recorded = tuple(_passage(seed, events) for seed, events in passages)
+            return takes.Take(
+                log.model_copy(update={"passages": recorded}),
+                _messages(human, first),
+                _messages(solo, first),
+                tempi,
+                now - first,
+            )
+
+        return make
 
     def _log(self, event: protocol.Revise | protocol.Note, now: float) -> None:
         if not self._passages:
             return
         passage = self._passages[-1]
         passage.last = now
-        passage.events.append(event)
+        passage.events.append(protocol.line(event))
         self._forget(now)
 
     def _forget(self, now: float) -> None:
@@ -111,8 +119,16 @@ class Tape:
             self._passages.popleft()
 
 
-def _since(begin: float, taped: deque[tuple[float, bytes]]) -> list[takes.Timed]:
-    return [(at, mido.Message.from_bytes(data)) for at, data in taped.copy() if at >= begin]
+def _since(begin: float, taped: deque[tuple[float, bytes]]) -> list[tuple[float, bytes]]:
+    return [(at, data) for at, data in taped.copy() if at >= begin]
+
+
+def _messages(taped: Sequence[tuple[float, bytes]], first: float) -> list[takes.Timed]:
+    return [(at - first, mido.Message.from_bytes(data)) for at, data in taped]
+
+
+def _passage(seed: int, events: Sequence[bytes]) -> takes.Passage:
+    return takes.Passage.model_validate_json(b'{"seed":%d,"events":[%s]}' % (seed, b",".join(events)))
 
 
 class TapedLink:
