@@ -25,10 +25,10 @@ def test_ten_minutes_hold_all_the_faults_that_were_promised() -> None:
 
 @pytest.mark.timeout(360)
 @pytest.mark.usefixtures("jack_server")  # that JACK is there; the faults have a server of their own
-def test_a_storm_of_faults_leaves_nothing_hanging() -> None:
+def test_a_minute_of_faults_leaves_nothing_hanging() -> None:
     assert shutil.which("jack_midi_dump")
     # Counts are asserted, times with much slack: `make chaos` is for those.
-    command = [sys.executable, "-m", "chaos", "--seed", str(SEED), "--minutes", "0.2", "--patience", "4"]
+    command = [sys.executable, "-m", "chaos", "--seed", str(SEED), "--minutes", "1", "--patience", "4"]
     ended = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
     found = json.loads(ended.stdout or "{}")
     assert ended.returncode == 0, (found.get("broken"), ended.stderr[-3000:])

@@ -141,7 +141,7 @@ def test_a_killed_engine_leaves_nothing_sounding_and_music_comes_back(stage: Sta
     wait_until(lambda: len(ons(line.heard)) >= 3)
     os.kill(engine, signal.SIGKILL)
     killed = time.perf_counter()
-    wait_until(lambda: not sounding(line.heard), 0.2)
+    wait_until(lambda: not sounding(line.heard), 0.1)
     wait_until(lambda: ons(line.heard, killed + 0.1), 10)
     assert stage.status()["engine"]["restarts"] == 1
     assert stage.status()["engine"]["pid"] != engine

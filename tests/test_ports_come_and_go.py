@@ -54,7 +54,9 @@ def test_somebody_elses_ports_may_go_and_come_back(
     with staged(private_user, JACK | {"JAZZD_MIDI__INPUT": "Keys", "JAZZD_MIDI__OUTPUT": "Synth"}) as stage:
         # At login the keyboard may still be off: until it comes, ports of ours stand for it.
         stage.wait_for(lambda status: status["midi"]["input"] == "jazzd:Keys")
-        for absence_s in (0.0, 2.0, 1.0):  # those are looked at every 0.25 s
+        for name in ("Keys", "Synth"):
+            assert f'"wanted": "{name}"' in stage.said
+        for absence_s in (0.0, 2.0, 0.0):
             time.sleep(absence_s)
             keys = rtmidi.MidiOut(rtapi=JACK_API, name="keys")
             synth = rtmidi.MidiIn(rtapi=JACK_API, name="synth")

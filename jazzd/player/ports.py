@@ -119,13 +119,17 @@ class Ports:
         """What has become of the ports. May take a while: not for the loop. One thread at a time.
 
         One of ours for which somebody else's has come, that it only stood for, is lost now and closed with
-        the next look: what sounds on it can still be released.
+        the next look: what sounds on it can still be released. When one of somebody else's has gone, the
+        other may have gone and come back between two looks: it is opened anew in the same way.
         """
         if self._closed or self._wanted in ("tcp", "none"):
             return Change()
         ports = (self._input, self._output)
         made = self.made
         lost = [port for port in ports if port.has_gone(made)]
+        if any(port.theirs for port in lost):
+            for port in ports:
+                port.renew()
         away = [port for port in ports if not port.is_open and port not in lost]
         if away:
             with contextlib.suppress(MidiError):
@@ -154,7 +158,8 @@ class _Port:
         self._server: socket.socket | None = None
         self._waiting: tuple[Any, socket.socket | None] | None = None
         """Of a port that is away: a new client at every look would stir up the patchbay, and JACK."""
-        self._superseded = False
+        self._leaving = False
+        """It can still be played to, and is closed with the next look."""
 
     @property
     def is_open(self) -> bool:
@@ -162,7 +167,7 @@ class _Port:
 
     @property
     def usable(self) -> bool:
-        return self.is_open and not self._superseded
+        return self.is_open and not self._leaving
 
     def open(self, backend: str, ours: Sequence[str]) -> None:
         """Opens somebody else's port whose name fits, else a virtual one of that name.
@@ -189,22 +194,27 @@ class _Port:
             raise
         with self._lock:
             self._client, self._server = client, server
-            self.name, self.theirs, self._superseded = name, found is not None, False
+            self.name, self.theirs, self._leaving = name, found is not None, False
 
     def has_gone(self, ours: Sequence[str]) -> bool:
         """Whether it was usable until now, and is not any more; what cannot be used is closed."""
         if not self.is_open:
             return False
-        if self._superseded:
+        if self._leaving:
             self.close()
             return False
         if self._hung_up() or (there := self._there()) is None or (self.theirs and self.name not in there):
             self.close()
             return True
-        self._superseded = not self.theirs and bool(
+        self._leaving = not self.theirs and bool(
             _match(self._wanted, [name for name in there if name not in ours])
         )
-        return self._superseded
+        return self._leaving
+
+    def renew(self) -> None:
+        """Somebody else's is closed with the next look, as a superseded one is."""
+        if self.is_open and self.theirs:
+            self._leaving = True
 
     def close(self) -> None:
         with self._lock:  # a driver object that was deleted would crash the process, not raise

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from chaos.faults import FAULTS, Fault, flood
+from chaos.faults import FAULTS, Fault
 from chaos.rig import Rig, files, memory_mb, threads
 
 STEADY_S = 10.5
@@ -48,7 +48,6 @@ def rage(folder: Path, seed: int, minutes: float, patience: float) -> dict[str, 
         storm = Storm(rig, random.Random(seed), found, patience, lambda: progress.advance(bar))
         storm.blow(first, minutes * 30)
         time.sleep(max(0.0, rig.born + WARM_S - time.perf_counter()))
-        flood(rig, storm.dice)  # what the player keeps is bounded, and full after the first
         before = memory_mb(rig.daemon.pid)
         storm.blow(second, minutes * 30)
         storm.listen()
@@ -87,15 +86,14 @@ class Storm:
     def __init__(
         self, rig: Rig, dice: random.Random, found: Findings, patience: float, done: Callable[[], None]
     ) -> None:
-        self.dice = dice
-        self._rig, self._found, self._patience, self._done = rig, found, patience, done
+        self._rig, self._dice, self._found, self._patience, self._done = rig, dice, found, patience, done
         self._engine_born, self._listened = 0.0, time.perf_counter()
         """When an engine was last started in the place of another of the same player."""
 
     def blow(self, faults: list[Fault], seconds: float) -> None:
         """All of them, in so many seconds if they are over soon enough."""
         began, left = time.perf_counter(), list(faults)
-        for moment in sorted(self.dice.uniform(0, seconds) for _ in faults):
+        for moment in sorted(self._dice.uniform(0, seconds) for _ in faults):
             time.sleep(max(BREATH_S, began + moment - time.perf_counter()))
             fault = self._choose(left)
             left.remove(fault)
@@ -121,11 +119,11 @@ class Storm:
         steady_at = self._engine_born + STEADY_S
         if not others:
             time.sleep(max(0.0, steady_at - time.perf_counter()))
-        return self.dice.choice(engines if engines and time.perf_counter() >= steady_at else others)
+        return self._dice.choice(engines if engines and time.perf_counter() >= steady_at else others)
 
     def _strike(self, fault: Fault) -> None:
         try:
-            recovery = fault.strike(self._rig, self.dice)
+            recovery = fault.strike(self._rig, self._dice)
             self._rig.wait_for(
                 lambda status: status["engine"]["state"] == "ready" and status["midi"]["connected"]
             )
