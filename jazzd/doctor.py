@@ -17,7 +17,7 @@ import mido
 
 from jazzd.config import socket_path
 from jazzd.errors import JazzdError
-from jazzd.player import control, ports
+from jazzd.player import control, drivers, ports
 from jazzd.player.clock import MonotonicClock
 from jazzd.player.latency import summary
 from jazzd.service import manager
@@ -148,7 +148,7 @@ def _midi(settings: Settings) -> Check:
     midi = settings.midi
     if midi.backend in ("tcp", "none"):
         return Check("ports", "ok", f"midi.backend is {midi.backend}, {midi.tcp_listen or 'no address'}")
-    listed = ports.list_ports(midi.backend)
+    listed = drivers.list_ports(midi.backend)
     if listed.backend == "none":
         mend = "start ALSA or JACK (PipeWire brings the second), or set midi.tcp_listen"
         return Check("ports", "fail", listed.reason, mend)
@@ -170,7 +170,7 @@ def _midi(settings: Settings) -> Check:
 
 
 def _synth(settings: Settings) -> Check:
-    listed = ports.list_ports(settings.midi.backend)
+    listed = drivers.list_ports(settings.midi.backend)
     name = next((each for each in listed.outputs if settings.midi.output in each), settings.midi.output)
     if "GS Wavetable" in name:
         mend = "it answers a quarter of a second late: play through any other synthesizer"
@@ -179,7 +179,7 @@ def _synth(settings: Settings) -> Check:
 
 
 def _loopback(settings: Settings) -> Check:
-    listed = ports.list_ports(settings.midi.backend)
+    listed = drivers.list_ports(settings.midi.backend)
     if listed.backend in ("none", "winmm"):
         return Check("loop-back", "ok", "not measured: there is no port that leads back to us")
     try:

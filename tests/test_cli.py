@@ -18,9 +18,8 @@ from reference import GOLDEN
 from jazzd.errors import ConfigError, MidiError
 from jazzd.moonbeam import weights
 from jazzd.music.notes import Note5D
-from jazzd.player import control
-from jazzd.player import ports as midi_ports
-from jazzd.player.ports import PortList
+from jazzd.player import control, drivers
+from jazzd.player.drivers import PortList
 from jazzd.render import write_midi
 
 Run = Callable[..., tuple[int, str, str]]
@@ -279,18 +278,18 @@ def test_out_of_memory_is_one_sentence_and_a_bug_is_not(jazzd: Run, monkeypatch:
         raise error
 
     for error in (MemoryError(), JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")):
-        monkeypatch.setattr(midi_ports, "list_ports", lambda error=error: fail(error))
+        monkeypatch.setattr(drivers, "list_ports", lambda error=error: fail(error))
         code, _, err = jazzd("ports")
         assert code == 1
         assert one_sentence(err)
-    monkeypatch.setattr(midi_ports, "list_ports", lambda: fail(JaxRuntimeError("INTERNAL: a bug")))
+    monkeypatch.setattr(drivers, "list_ports", lambda: fail(JaxRuntimeError("INTERNAL: a bug")))
     with pytest.raises(JaxRuntimeError):
         jazzd("ports")
 
 
 def test_the_ports_of_the_daemon_are_marked(jazzd: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     found = PortList("alsa", ("Keys", "jazzd:Two"), ("jazzd:One", "Synth"))
-    monkeypatch.setattr(midi_ports, "list_ports", lambda: found)
+    monkeypatch.setattr(drivers, "list_ports", lambda: found)
     monkeypatch.setattr(control, "ask", lambda _: {"midi": {"input": "jazzd:One", "output": "jazzd:Two"}})
     assert jazzd("ports")[1].splitlines()[1:] == [
         "inputs: Keys, jazzd:Two (jazzd plays here)",
@@ -304,12 +303,12 @@ def test_exit_codes_follow_the_error(jazzd: Run, monkeypatch: pytest.MonkeyPatch
         def refuse(error: Exception = error) -> PortList:
             raise error
 
-        monkeypatch.setattr(midi_ports, "list_ports", refuse)
+        monkeypatch.setattr(drivers, "list_ports", refuse)
         assert jazzd("ports") == (expected, "", f"jazzd: {error}\n")
 
 
 def test_ports_without_any_midi_system(jazzd: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(midi_ports, "list_ports", lambda: PortList("none", (), (), "no ALSA, no JACK"))
+    monkeypatch.setattr(drivers, "list_ports", lambda: PortList("none", (), (), "no ALSA, no JACK"))
     code, out, _ = jazzd("ports", "--json")
     assert code == 0
     assert json.loads(out) == {"backend": "none", "inputs": [], "outputs": [], "reason": "no ALSA, no JACK"}

@@ -10,8 +10,8 @@ import pytest
 
 from jazzd import doctor
 from jazzd.doctor import Check, examine, to_json
-from jazzd.player import ports
-from jazzd.player.ports import PortList
+from jazzd.player import drivers
+from jazzd.player.drivers import PortList
 from jazzd.settings import Settings
 
 TCP = {"midi": {"backend": "tcp", "tcp_listen": "127.0.0.1:0"}}
@@ -55,7 +55,7 @@ def test_the_way_there_and_back_is_measured_through_real_ports() -> None:
     assert checks["ports"].state == "ok"
     assert "jazzd makes loopMIDI Port 1 and loopMIDI Port 2" in checks["ports"].found
     assert "midi.lead_ms" in checks["loop-back"].found
-    assert ports.list_ports("jack").inputs == (), "it leaves nothing behind"
+    assert drivers.list_ports("jack").inputs == (), "it leaves nothing behind"
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_the_way_there_and_back_is_measured_through_real_ports() -> None:
 def test_bad_ports_are_told(
     monkeypatch: pytest.MonkeyPatch, listed: PortList, name: str, state: str, words: str
 ) -> None:
-    monkeypatch.setattr(ports, "list_ports", lambda backend: listed)
+    monkeypatch.setattr(drivers, "list_ports", lambda backend: listed)
     settings = Settings.model_validate({"midi": {"output": "GS Wavetable"}})
     found = next(check for check in examine(settings) if check.name == name)
     assert (found.state, words in found.found) == (state, True)

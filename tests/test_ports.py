@@ -12,8 +12,9 @@ from structlog.testing import capture_logs
 
 from jazzd.errors import MidiError
 from jazzd.player.clock import MonotonicClock
+from jazzd.player.drivers import list_ports
 from jazzd.player.ledger import Ledger
-from jazzd.player.ports import SETTLE_S, Output, Ports, list_ports, open_ports
+from jazzd.player.ports import SETTLE_S, Output, Ports, open_ports
 
 INPUT, OUTPUT = "loopMIDI Port 1", "loopMIDI Port 2"
 
@@ -200,6 +201,7 @@ KILLED = """
 import os, sys, time
 from pathlib import Path
 from jazzd.player.clock import MonotonicClock
+from jazzd.player.drivers import list_ports
 from jazzd.player.ledger import Ledger
 from jazzd.player.ports import open_ports
 

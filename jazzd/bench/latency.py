@@ -21,7 +21,7 @@ from jazzd.errors import ConfigError, MidiError
 from jazzd.music import chart
 from jazzd.music.chords import Chord
 from jazzd.music.voicing import voice
-from jazzd.player import ports
+from jazzd.player import drivers, ports
 from jazzd.player.clock import MonotonicClock
 from jazzd.player.latency import Latency
 from jazzd.rehearsal import Heard, Line, Struck, TcpLine, answer_times, daemon
@@ -157,7 +157,7 @@ def transport() -> Iterator[tuple[str, dict[str, str]]]:
 def _wait_for_jack(server: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline and server.poll() is None:
-        if ports.list_ports("jack").backend == "jack":
+        if drivers.list_ports("jack").backend == "jack":
             return
         time.sleep(0.1)
     raise MidiError("jackd does not start; try `jackd --no-realtime -d dummy` to see why")

@@ -222,7 +222,7 @@ def solo(
 @app.command()
 def ports(as_json: JsonOption = False) -> None:
     """List the MIDI ports."""
-    from jazzd.player.ports import list_ports
+    from jazzd.player.drivers import list_ports
 
     found = list_ports()
     if as_json:

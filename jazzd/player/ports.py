@@ -1,16 +1,12 @@
-"""The MIDI ports of the system: found or created by name, read on the driver's thread."""
+"""Our two MIDI ports: found or created by name, read on the driver's thread, opened again when back."""
 
 import contextlib
-import ctypes
 import gc
-import os
-import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import rtmidi
@@ -19,6 +15,7 @@ from mido import Message
 
 from jazzd.errors import MidiError
 from jazzd.player.clock import Clock
+from jazzd.player.drivers import CLIENT, Client, as_midi_error, list_ports, names
 from jazzd.player.messages import parse
 
 SETTLE_S = 0.25
@@ -26,25 +23,6 @@ SETTLE_S = 0.25
 
 OnMessage = Callable[[Message, float], None]
 """Called with a message and when it came (seconds of the clock), on a driver's thread: it must not block."""
-
-_CLIENT = "jazzd"
-_APIS = {
-    "alsa": rtmidi.API_LINUX_ALSA,
-    "jack": rtmidi.API_UNIX_JACK,
-    "coremidi": rtmidi.API_MACOSX_CORE,
-    "winmm": rtmidi.API_WINDOWS_MM,
-}
-_AUTO = {"darwin": ("coremidi", "jack"), "win32": ("winmm",)}.get(sys.platform, ("alsa", "jack"))
-
-
-@dataclass(frozen=True)
-class PortList:
-    """The ports at hand: `inputs` can be read, `outputs` written. `reason` says why there is no backend."""
-
-    backend: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -154,9 +132,8 @@ class _Port:
         """Whether it is somebody else's, who may take it away, or was when it was there last."""
         self._kind, self._others, self._wanted, self._key = kind, others, wanted, key
         self._lock = threading.Lock()
-        self._client: Any = None
-        self._server: socket.socket | None = None
-        self._waiting: tuple[Any, socket.socket | None] | None = None
+        self._client: Client | None = None
+        self._waiting: Client | None = None
         """Of a port that is away: a new client at every look would stir up the patchbay, and JACK."""
         self._leaving = False
         """It can still be played to, and is closed with the next look."""
@@ -175,35 +152,37 @@ class _Port:
         `ours` are not somebody else's: we would play into our own ear. Raises MidiError where it cannot be
         opened, or would have to be made although it was somebody else's before.
         """
-        client, server = self._connected(backend)
+        client = self._connected(backend)
         try:
-            with _as_midi_error(backend):
-                found = _match(self._wanted, [name for name in client.get_ports() if name not in ours])
+            with as_midi_error(backend):
+                found = _match(self._wanted, [name for name in client.ports() if name not in ours])
                 if found is None and self.theirs:
-                    self._waiting = client, server
+                    self._waiting = client
                     raise MidiError(f"{self.name} is gone; jazzd waits for its return")
-                name = found or self._make(client, backend)
-                if found:
-                    there = client.get_ports()
+                if found is None:
+                    name = self._make(client, backend)
+                else:
+                    name, there = found, client.ports()
                     if found not in there:
                         raise MidiError(f"{found} has gone at this very moment")
-                    client.open_port(there.index(found), name=_CLIENT)  # the other's name is the other's
+                    client.midi.open_port(there.index(found), name=CLIENT)  # the other's name is the other's
         except MidiError:
             if not self._waiting:
-                self._end(client, server)
+                self._end(client)
             raise
         with self._lock:
-            self._client, self._server = client, server
+            self._client = client
             self.name, self.theirs, self._leaving = name, found is not None, False
 
     def has_gone(self, ours: Sequence[str]) -> bool:
         """Whether it was usable until now, and is not any more; what cannot be used is closed."""
-        if not self.is_open:
+        if self._client is None:
             return False
         if self._leaving:
             self.close()
             return False
-        if self._hung_up() or (there := self._there()) is None or (self.theirs and self.name not in there):
+        there = _ports(self._client)
+        if there is None or (self.theirs and self.name not in there):
             self.close()
             return True
         self._leaving = not self.theirs and bool(
@@ -218,68 +197,45 @@ class _Port:
 
     def close(self) -> None:
         with self._lock:  # a driver object that was deleted would crash the process, not raise
-            client, self._client, server = self._client, None, self._server
+            client, self._client = self._client, None
         waiting, self._waiting = self._waiting, None
-        for each in ((client, server), waiting or (None, None)):
-            if each[0] is not None:
-                self._end(*each)
+        for each in (client, waiting):
+            if each is not None:
+                self._end(each)
 
-    def _connected(self, backend: str) -> tuple[Any, socket.socket | None]:
+    def _connected(self, backend: str) -> Client:
         """A client that is not used yet. Raises MidiError."""
-        if self._waiting:
-            client, server = self._waiting
-            self._waiting = None
-            if server is None or not _hung_up(server):
-                return client, server
-            self._end(client, server)
-        server = _connect_jack() if backend == "jack" and sys.platform == "linux" else None
-        try:
-            client = _client(self._kind, backend)
-        except MidiError:
-            if server is not None:
-                server.close()
-            raise
-        self._prepare(client)
-        return client, server
+        client, self._waiting = self._waiting, None
+        if client is not None and client.hung_up:
+            self._end(client)
+            client = None
+        if client is None:
+            client = Client(self._kind, backend)
+            self._prepare(client)
+        return client
 
-    def _end(self, client: Any, server: socket.socket | None) -> None:
-        if server is not None and _hung_up(server):
-            # Closing would wait a second for a server that is no more, with the interpreter lock in its
-            # hands, and so would the end of the object: it never ends.
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(client))
-        else:
+    def _end(self, client: Client) -> None:
+        if not client.hung_up:
             self._hush(client)
-            client.close_port()
-            client.delete()
-        if server is not None:
-            server.close()
+        client.end()
 
-    def _make(self, client: Any, backend: str) -> str:
+    def _make(self, client: Client, backend: str) -> str:
         if sys.platform == "win32":
-            there = ", ".join(client.get_ports()) or "none"
+            there = ", ".join(client.ports()) or "none"
             raise MidiError(
                 f"no MIDI port has {self._wanted!r} in its name (there are: {there}): create it with "
                 f"loopMIDI, or set {self._key} to one of these"
             )
-        before = _names(self._others, backend)
-        client.open_virtual_port(self._wanted)
-        after = _names(self._others, backend)
+        before = names(self._others, backend)
+        client.midi.open_virtual_port(self._wanted)
+        after = names(self._others, backend)
         seen = (name for name in after if name not in before and self._wanted in name)
         return next(seen, self._wanted)
 
-    def _there(self) -> list[str] | None:
-        try:
-            return list(self._client.get_ports())
-        except rtmidi.RtMidiError:
-            return None
-
-    def _hung_up(self) -> bool:
-        return self._server is not None and _hung_up(self._server)
-
-    def _prepare(self, client: Any) -> None:
+    def _prepare(self, client: Client) -> None:
         """Before anything is opened."""
 
-    def _hush(self, client: Any) -> None:
+    def _hush(self, client: Client) -> None:
         """Before it is closed."""
 
 
@@ -289,15 +245,15 @@ class _InputPort(_Port):
         self._receive = receive
         self._kept: list[Any] = []
 
-    def _prepare(self, client: Any) -> None:
-        client.ignore_types(sysex=True, timing=False, active_sense=True)
-        client.set_callback(self._receive)
+    def _prepare(self, client: Client) -> None:
+        client.midi.ignore_types(sysex=True, timing=False, active_sense=True)
+        client.midi.set_callback(self._receive)
         # python-rtmidi frees its record of the callback in cancel_callback, and a callback that waits for the
         # interpreter lock then reads it: so the record must live longer.
         self._kept = gc.get_referrers(self._receive)
 
-    def _hush(self, client: Any) -> None:
-        client.cancel_callback()
+    def _hush(self, client: Client) -> None:
+        client.midi.cancel_callback()
         # A callback that waits for the interpreter lock now would be waited for by close_port, which holds
         # it: let it through first.
         time.sleep(0.05)
@@ -314,12 +270,12 @@ class _OutputPort(_Port):
                 if self.name:
                     raise MidiError(f"{self.name} is gone; jazzd waits for its return")
                 return
-            if self._hung_up():
+            if self._client.hung_up:
                 # RtMidi would not say so: it fills a buffer that nobody empties, then waits for ever, and
                 # with it every thread of this process.
                 raise MidiError("the JACK server is gone; jazzd waits for its return")
             try:
-                self._client.send_message(message.bytes())
+                self._client.midi.send_message(message.bytes())
             except (rtmidi.RtMidiError, ValueError) as error:
                 raise MidiError(f"cannot send to {self.name}: {error}; is it still connected?") from None
 
@@ -359,19 +315,6 @@ def open_ports(backend: str, input_name: str, output_name: str, on_message: OnMe
     return ports
 
 
-def list_ports(backend: str = "auto") -> PortList:
-    """What `backend` (as for `open_ports`) offers. Never raises."""
-    if backend in ("tcp", "none"):
-        return PortList("none", (), (), f"midi.backend is {backend}")
-    reasons = []
-    for name in _AUTO if backend == "auto" else (backend,):
-        try:
-            return PortList(name, _names(rtmidi.MidiIn, name), _names(rtmidi.MidiOut, name))
-        except MidiError as error:
-            reasons.append(str(error))
-    return PortList("none", (), (), "; ".join(reasons))
-
-
 def _receiver(on_message: OnMessage, clock: Clock) -> Callable[[tuple[Sequence[int], float], object], None]:
     log = structlog.get_logger()
 
@@ -386,59 +329,16 @@ def _receiver(on_message: OnMessage, clock: Clock) -> Callable[[tuple[Sequence[i
     return receive
 
 
+def _ports(client: Client) -> list[str] | None:
+    """What it could open; None where the system behind it is no more."""
+    try:
+        return None if client.hung_up else client.ports()
+    except MidiError:
+        return None
+
+
 def _match(wanted: str, names: list[str]) -> str | None:
     """The port of exactly that name, else the first that has it in its name."""
     return next((name for name in names if name == wanted), None) or next(
         (name for name in names if wanted in name), None
     )
-
-
-def _names(kind: type, backend: str) -> tuple[str, ...]:
-    client = _client(kind, backend)
-    with _as_midi_error(backend):
-        try:
-            return tuple(client.get_ports())
-        finally:
-            client.delete()
-
-
-def _client(kind: type, backend: str) -> Any:
-    """A connection to the MIDI system; raises MidiError if there is none."""
-    if _APIS[backend] not in rtmidi.get_compiled_api():  # RtMidi would quietly take another one
-        raise MidiError(f"{backend} does not exist on this system")
-    # Asking in vain would cost lines of the C libraries on stderr.
-    if sys.platform == "linux" and backend == "alsa" and not Path("/dev/snd/seq").exists():
-        raise MidiError("ALSA has no sequencer here (/dev/snd/seq is missing; try modprobe snd-seq)")
-    if sys.platform == "linux" and backend == "jack":
-        _connect_jack().close()
-    with _as_midi_error(backend):
-        return kind(rtapi=_APIS[backend], name=_CLIENT)
-
-
-def _connect_jack() -> socket.socket:
-    """A connection that ends when the JACK server does; raises MidiError if none runs."""
-    name = os.environ.get("JACK_DEFAULT_SERVER", "default")
-    connection = socket.socket(socket.AF_UNIX)
-    try:
-        connection.connect(f"/dev/shm/jack_{name}_{os.getuid()}_0")
-    except OSError:
-        connection.close()
-        raise MidiError(f"no JACK server runs under the name {name!r}") from None
-    return connection
-
-
-def _hung_up(connection: socket.socket) -> bool:
-    try:
-        return connection.recv(1, socket.MSG_DONTWAIT) == b""
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-
-
-@contextlib.contextmanager
-def _as_midi_error(backend: str) -> Iterator[None]:
-    try:
-        yield
-    except rtmidi.RtMidiError as error:
-        raise MidiError(f"{backend}: {str(error).strip()}") from None

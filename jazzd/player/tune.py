@@ -24,7 +24,7 @@ class Tune:
     def __init__(self, chart: Chart, soloist: Soloist, tempo: Tempo) -> None:
         self._chart, self._soloist, self._tempo = chart, soloist, tempo
         self._running = tempo.clock.started_at is not None
-        self._line: Grid | None = None
+        self._beats: Grid | None = None
         """The tune's own beats, where nobody tells the song position; beat 0 is its first."""
         self._not_before = -math.inf
         """Beat; a turn that the human took is not taken back."""
@@ -33,7 +33,7 @@ class Tune:
 
     def start(self) -> None:
         """The clock was started, or goes on."""
-        self._running, self._line, self._not_before = True, None, -math.inf
+        self._running, self._beats, self._not_before = True, None, -math.inf
 
     def stop(self) -> None:
         """Nothing is played until the next start, or the next chord."""
@@ -57,7 +57,7 @@ class Tune:
         grid = self._grid(now)
         if not self._running or grid is None:
             return None
-        times = [grid.next(now + grid.beat_s / 2)] if self._line else []  # lest the count is lost
+        times = [grid.next(now + grid.beat_s / 2)] if self._beats else []  # lest the count is lost
         if self._soloist.playing:
             times.append(self._told_at)
         elif not self._soloist.phrase:
@@ -82,21 +82,21 @@ class Tune:
     def _begin(self, at: Seconds) -> None:
         """Bar 1 begins where the human struck the first chord: on the nearest beat, or bar where those are
         shared with others."""
-        self._line, self._not_before = None, -math.inf
+        self._beats, self._not_before = None, -math.inf
         source, grid = self._tempo.now(at)
         if grid and self._tempo.clock.started_at is None:
             unit = BEATS_PER_BAR if source == "link" else 1
-            self._line = Grid(grid.time(unit * round(grid.beat(at) / unit)), grid.beat_s)
+            self._beats = Grid(grid.time(unit * round(grid.beat(at) / unit)), grid.beat_s)
 
     def _grid(self, now: Seconds) -> Grid | None:
         """The tune's beats. Whoever tells the tempo may count anew; the tune counts on, on the same beats."""
         grid = self._tempo.grid(now)
-        if grid is None or self._line is None:
+        if grid is None or self._beats is None:
             return grid
-        beat = self._line.beat(now)
+        beat = self._beats.beat(now)
         beat += (grid.beat(now) - beat + 0.5) % 1 - 0.5
-        self._line = Grid(Seconds(now - beat * grid.beat_s), grid.beat_s)
-        return self._line
+        self._beats = Grid(Seconds(now - beat * grid.beat_s), grid.beat_s)
+        return self._beats
 
     def _enter(self, grid: Grid, begin: float, end: float, now: Seconds) -> None:
         soonest = now + self._soloist.pace.lead_s

@@ -1,0 +1,134 @@
+"""The MIDI systems that there may be: the ports they have, and a client of one."""
+
+import contextlib
+import ctypes
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import rtmidi
+
+from jazzd.errors import MidiError
+
+CLIENT = "jazzd"
+"""Our name in the eyes of others."""
+_APIS = {
+    "alsa": rtmidi.API_LINUX_ALSA,
+    "jack": rtmidi.API_UNIX_JACK,
+    "coremidi": rtmidi.API_MACOSX_CORE,
+    "winmm": rtmidi.API_WINDOWS_MM,
+}
+_AUTO = {"darwin": ("coremidi", "jack"), "win32": ("winmm",)}.get(sys.platform, ("alsa", "jack"))
+
+
+@dataclass(frozen=True)
+class PortList:
+    """The ports at hand: `inputs` can be read, `outputs` written. `reason` says why there is no backend."""
+
+    backend: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    reason: str = ""
+
+
+class Client:
+    """A client for one direction: `kind` is MidiIn or MidiOut. Raises MidiError where the system is none."""
+
+    def __init__(self, kind: type, backend: str) -> None:
+        self._backend = backend
+        self._server = _connect_jack() if backend == "jack" and sys.platform == "linux" else None
+        try:
+            self.midi = _client(kind, backend)
+        except MidiError:
+            if self._server is not None:
+                self._server.close()
+            raise
+
+    @property
+    def hung_up(self) -> bool:
+        """Whether the server behind it is no more: nothing may be asked of it then."""
+        return self._server is not None and _hung_up(self._server)
+
+    def ports(self) -> list[str]:
+        """What it could open. Raises MidiError."""
+        with as_midi_error(self._backend):
+            return list(self.midi.get_ports())
+
+    def end(self) -> None:
+        """Lets go of it, and of what it has opened."""
+        if self.hung_up:
+            # Closing would wait a second for a server that is no more, with the interpreter lock in its
+            # hands, and so would the end of the object: it never ends.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.midi))
+        else:
+            self.midi.close_port()
+            self.midi.delete()
+        if self._server is not None:
+            self._server.close()
+
+
+def list_ports(backend: str = "auto") -> PortList:
+    """What `backend` (as for `open_ports`) offers. Never raises."""
+    if backend in ("tcp", "none"):
+        return PortList("none", (), (), f"midi.backend is {backend}")
+    reasons = []
+    for name in _AUTO if backend == "auto" else (backend,):
+        try:
+            return PortList(name, names(rtmidi.MidiIn, name), names(rtmidi.MidiOut, name))
+        except MidiError as error:
+            reasons.append(str(error))
+    return PortList("none", (), (), "; ".join(reasons))
+
+
+def names(kind: type, backend: str) -> tuple[str, ...]:
+    """The ports that a client of that kind could open. Raises MidiError."""
+    client = Client(kind, backend)
+    try:
+        return tuple(client.ports())
+    finally:
+        client.end()
+
+
+def _client(kind: type, backend: str) -> Any:
+    """A connection to the MIDI system; raises MidiError if there is none."""
+    if _APIS[backend] not in rtmidi.get_compiled_api():  # RtMidi would quietly take another one
+        raise MidiError(f"{backend} does not exist on this system")
+    # Asking in vain would cost lines of the C libraries on stderr.
+    if sys.platform == "linux" and backend == "alsa" and not Path("/dev/snd/seq").exists():
+        raise MidiError("ALSA has no sequencer here (/dev/snd/seq is missing; try modprobe snd-seq)")
+    with as_midi_error(backend):
+        return kind(rtapi=_APIS[backend], name=CLIENT)
+
+
+def _connect_jack() -> socket.socket:
+    """A connection that ends when the JACK server does; raises MidiError if none runs."""
+    name = os.environ.get("JACK_DEFAULT_SERVER", "default")
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(f"/dev/shm/jack_{name}_{os.getuid()}_0")
+    except OSError:
+        connection.close()
+        raise MidiError(f"no JACK server runs under the name {name!r}") from None
+    return connection
+
+
+def _hung_up(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1, socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+@contextlib.contextmanager
+def as_midi_error(backend: str) -> Iterator[None]:
+    """The driver's own error is one of ours."""
+    try:
+        yield
+    except rtmidi.RtMidiError as error:
+        raise MidiError(f"{backend}: {str(error).strip()}") from None
