@@ -8,8 +8,9 @@ zlib of JSON.
 
 import base64
 import binascii
+import struct
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -28,8 +29,10 @@ LARGEST_FILE, LARGEST_LOG = 64 << 20, 128 << 20
 TICKS_PER_BEAT = 960
 USUAL_BPM = 120.0
 
-Timed = tuple[float, mido.Message]
-"""Seconds after the beginning of the take."""
+PLAYED = struct.Struct(">d3s")
+"""Seconds, and a MIDI message: a take may hold many, and one of mido's is twenty times as large."""
+Told = tuple[int, Sequence[bytes]]
+"""A passage as its seed and the lines of the protocol: a fifth of the memory."""
 
 
 class Passage(BaseModel):
@@ -58,32 +61,42 @@ class Log(BaseModel):
     passages: tuple[Passage, ...] = ()
 
 
+def when(played: bytes) -> float:
+    """The seconds of PLAYED."""
+    at: float = PLAYED.unpack(played)[0]
+    return at
+
+
 @dataclass(frozen=True)
 class Take:
     log: Log
-    chords: Sequence[Timed] = ()
-    solo: Sequence[Timed] = ()
+    """What there is to know but the passages."""
+    passages: Sequence[Told] = ()
+    chords: Sequence[bytes] = ()
+    """PLAYED."""
+    solo: Sequence[bytes] = ()
     tempi: Sequence[tuple[float, float]] = ()
     """Seconds, and beats a minute from then on."""
-    seconds: float = 0.0
-    """Its length: keys and pedals that are down then, go up."""
+    began: float = 0.0
+    ended: float = 0.0
+    """Seconds of the same clock; keys and pedals that are down at the end, go up."""
 
     @property
     def notes(self) -> int:
         """How many the solo has."""
-        return sum(message.type == "note_on" for _, message in self.solo)
+        return sum(_presses(PLAYED.unpack(played)[1]) for played in self.solo)
 
 
 def write(path: Path, take: Take) -> None:
     """Writes the file as a whole or not at all. Raises MidiError where it cannot be written."""
-    clock = _Clock(take.tempi)
+    clock = _Clock(take.began, take.tempi)
     conductor = [(tick, mido.MetaMessage("set_tempo", tempo=tempo)) for tick, tempo in clock.changes]
     conductor += [(0, mido.MetaMessage("time_signature", numerator=4, denominator=4))]
-    conductor += [(0, mido.MetaMessage("text", text=MARK + part)) for part in _packed(take.log)]
+    conductor += [(0, mido.MetaMessage("text", text=MARK + part)) for part in _packed(take)]
     tracks = [
-        _track("jazzd", conductor),
-        _track("chords", ((clock.tick(at), message) for at, message in _closed(take.chords, take.seconds))),
-        _track("solo", ((clock.tick(at), message) for at, message in _closed(take.solo, take.seconds))),
+        _track("jazzd", sorted(conductor, key=lambda event: event[0])),
+        _track("chords", _ticks(clock, _closed(take.chords, take.ended))),
+        _track("solo", _ticks(clock, _closed(take.solo, take.ended))),
     ]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -120,42 +133,41 @@ def read(path: Path) -> Log:
         raise MidiError(f"{path}: its take is damaged ({reason})") from None
 
 
-def _closed(events: Sequence[Timed], end: float) -> list[Timed]:
-    """These, without the releases of what was struck before them, and with the releases that come after."""
-    down: dict[tuple[str, int, int], mido.Message] = {}
-    whole: list[Timed] = []
-    for at, message in sorted(events, key=lambda event: event[0]):
+def _closed(events: Sequence[bytes], end: float) -> Iterator[tuple[float, bytes]]:
+    """These in order; releases of what was struck before them go, releases of what stays down come."""
+    down: dict[tuple[int, int], None] = {}
+    for at, message in map(PLAYED.unpack, sorted(events, key=when)):
         key = _key(message)
         if _presses(message):
-            down[key] = message
-        elif down.pop(key, None) is None:
+            down[key] = None
+        elif key in down:
+            del down[key]
+        else:
             continue
-        whole.append((at, message))
-    last = max([end, *(at for at, _ in whole[-1:])])
-    return whole + [(last, _released(message)) for message in down.values()]
+        end = max(end, at)
+        yield at, message
+    yield from ((end, bytes((*key, 0))) for key in down)
 
 
-def _key(message: mido.Message) -> tuple[str, int, int]:
-    """Which key or pedal it is."""
-    if message.type == "control_change":
-        return "pedal", message.channel, message.control
-    return "key", message.channel, message.note
+def _key(message: bytes) -> tuple[int, int]:
+    """Which key or pedal it is, as the two bytes that its release begins with."""
+    status, number, _ = message
+    return (status if _is_pedal(message) else 0x80 | status & 0x0F), number
 
 
-def _presses(message: mido.Message) -> bool:
-    if message.type == "control_change":
-        return bool(message.value)
-    return bool(message.type == "note_on" and message.velocity)
+def _is_pedal(message: bytes) -> bool:
+    return message[0] & 0xF0 == 0xB0
 
 
-def _released(message: mido.Message) -> mido.Message:
-    if message.type == "control_change":
-        return message.copy(value=0)
-    return mido.Message("note_off", channel=message.channel, note=message.note)
+def _presses(message: bytes) -> bool:
+    return (_is_pedal(message) or message[0] & 0xF0 == 0x90) and message[2] > 0
 
 
-def _packed(log: Log) -> list[str]:
-    text = base64.b64encode(zlib.compress(log.model_dump_json().encode())).decode()
+def _packed(take: Take) -> list[str]:
+    passages = (b'{"seed":%d,"events":[%s]}' % (seed, b",".join(lines)) for seed, lines in take.passages)
+    head = take.log.model_dump_json(exclude={"passages"}).encode()
+    log = head.removesuffix(b"}") + b',"passages":[%s]}' % b",".join(passages)
+    text = base64.b64encode(zlib.compress(log)).decode()
     return [text[start : start + TEXT_LIMIT] for start in range(0, len(text), TEXT_LIMIT)]
 
 
@@ -171,13 +183,13 @@ def _unpacked(text: str) -> Log:
 
 
 class _Clock:
-    """Seconds to the ticks of a tempo map."""
+    """Seconds to the ticks of a tempo map that begins at `began`."""
 
-    def __init__(self, tempi: Sequence[tuple[float, float]]) -> None:
+    def __init__(self, began: float, tempi: Sequence[tuple[float, float]]) -> None:
         self._places: list[tuple[float, float, float]] = []  # second, tick, ticks a second
         self.changes: list[tuple[int, int]] = []
         """Tick, and microseconds a beat."""
-        for at, bpm in sorted({0.0: USUAL_BPM, **{max(0.0, at): bpm for at, bpm in tempi}}.items()):
+        for at, bpm in sorted({began: USUAL_BPM, **{max(began, at): bpm for at, bpm in tempi}}.items()):
             tick = self._exact(at) if self._places else 0.0
             self._places.append((at, tick, TICKS_PER_BEAT * bpm / 60))
             self.changes.append((round(tick), mido.bpm2tempo(bpm)))
@@ -192,9 +204,14 @@ class _Clock:
         return tick + (at - since) * speed
 
 
-def _track(title: str, events: Iterable[tuple[int, mido.Message]]) -> mido.MidiTrack:
-    track, now = mido.MidiTrack([mido.MetaMessage("track_name", name=title)]), 0
-    for tick, message in sorted(events, key=lambda event: event[0]):
-        track.append(message.copy(time=tick - now))
+def _ticks(clock: _Clock, events: Iterable[tuple[float, bytes]]) -> Iterator[tuple[int, mido.Message]]:
+    return ((clock.tick(at), mido.Message.from_bytes(message)) for at, message in events)
+
+
+def _track(title: str, events: Iterable[tuple[int, mido.Message]]) -> Iterator[mido.Message]:
+    """Messages with the ticks since the one before, in the order of `events`, made as they are written."""
+    yield mido.MetaMessage("track_name", name=title)
+    now = 0
+    for tick, message in events:
+        yield message.copy(time=tick - now)
         now = tick
-    return track

@@ -22,14 +22,12 @@ RECORD_S = 300.0
 
 
 class Keeper:
-    """Writes takes into `folder`; `shoot` holds fast what came after a time of the clock.
+    """Writes takes into `folder`; `shoot` is the take of what came after a time of the clock.
 
-    That is quick and belongs to the loop; to make a take of it and to write that is slow and does not.
+    That is quick and belongs to the loop; to write it is slow and does not.
     """
 
-    def __init__(
-        self, folder: Path, clock: Clock, shoot: Callable[[float], Callable[[], takes.Take]]
-    ) -> None:
+    def __init__(self, folder: Path, clock: Clock, shoot: Callable[[float], takes.Take]) -> None:
         self._folder, self._clock, self._shoot = folder, clock, shoot
         self._kept_at = self._pressed_at = float("-inf")
         self._writing = threading.Lock()
@@ -42,13 +40,9 @@ class Keeper:
 
         Raises MidiError where it cannot be written.
         """
-        make = self._shoot(float("-inf"))
-
-        def write() -> dict[str, object]:
-            take = make()
-            return {"file": str(self.write(take)), "notes": take.notes}
-
-        return await asyncio.to_thread(write)
+        take = self._shoot(float("-inf"))
+        path = await asyncio.to_thread(self.write, take)
+        return {"file": str(path), "notes": take.notes}
 
     def press(self) -> None:
         """The pedal went down: keep, when the loop has time. What goes wrong is logged."""
@@ -96,12 +90,12 @@ class Keeper:
     def _part(self) -> Callable[[], Path]:
         """What came after the part before, ready to be written."""
         since = self._kept_at
-        make, self._kept_at = self._shoot(since), self._clock.now()
-        return partial(self._write_or_again, make, since)
+        take, self._kept_at = self._shoot(since), self._clock.now()
+        return partial(self._write_or_again, take, since)
 
-    def _write_or_again(self, make: Callable[[], takes.Take], since: float) -> Path:
+    def _write_or_again(self, take: takes.Take, since: float) -> Path:
         try:
-            return self.write(make())
+            return self.write(take)
         except MidiError:
             self._kept_at = min(self._kept_at, since)
             raise

@@ -1,7 +1,6 @@
 """The last ten minutes, always: what the human played, what was sent, what the engine was asked and made."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
 from importlib import metadata
 
 import mido
@@ -25,7 +24,7 @@ class _Passage:
     def __init__(self, seed: int, at: float) -> None:
         self.seed, self.began, self.last = seed, at, at
         self.events: list[bytes] = []
-        """Revisions and notes, as the lines of the protocol: a fifth of the memory."""
+        """Revisions and notes, as the lines of the protocol."""
 
 
 class Tape:
@@ -33,21 +32,20 @@ class Tape:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        # As bytes: a message of mido's is ten times as large.
-        self._human: deque[tuple[float, bytes]] = deque(maxlen=MOST_MESSAGES)
-        self._solo: deque[tuple[float, bytes]] = deque(maxlen=MOST_MESSAGES)
+        self._human: deque[bytes] = deque(maxlen=MOST_MESSAGES)
+        self._solo: deque[bytes] = deque(maxlen=MOST_MESSAGES)
         self._passages: deque[_Passage] = deque()
         self._tempi: deque[tuple[float, float]] = deque(maxlen=MOST_MESSAGES)
 
     def heard(self, message: mido.Message, at: float) -> None:
         """The human played this at `at` (seconds of the clock)."""
         if message.type in ("note_on", "note_off") or message.is_cc(SUSTAIN):
-            self._human.append((at, message.bin()))
+            self._human.append(takes.PLAYED.pack(at, message.bin()))
 
     def sent(self, message: mido.Message) -> None:
         """This was sent to the output now."""
         if message.type in ("note_on", "note_off"):
-            self._solo.append((self._clock.now(), message.bin()))
+            self._solo.append(takes.PLAYED.pack(self._clock.now(), message.bin()))
 
     def told(self, message: protocol.Message) -> None:
         """The engine was told this."""
@@ -68,40 +66,33 @@ class Tape:
 
     def take(
         self, told: protocol.Ready | None, styles: tuple[protocol.Style, ...], since: float
-    ) -> Callable[[], takes.Take]:
+    ) -> takes.Take:
         """What happened after `since` and in the last LENGTH_S, as far as it is kept.
 
-        Held fast by this call; to make the take of it, which takes longer, is for a thread of its own.
         A timeline that reaches into that is there from its beginning. `told` is what the engine says of
         itself.
         """
         now = self._clock.now()
         begin = max(since, now - LENGTH_S)
         human, solo = _since(begin, self._human), _since(begin, self._solo)
-        passages = [(p.seed, tuple(p.events)) for p in self._passages if p.last >= begin]
-        first = min([at for at, _ in (*human[:1], *solo[:1])], default=begin)
+        first = min((takes.when(played) for played in (*human[:1], *solo[:1])), default=begin)
         tempo_then = [bpm for at, bpm in self._tempi if at <= first][-1:]
-        tempi = [(0.0, bpm) for bpm in tempo_then] + [(at - first, b) for at, b in self._tempi if at > first]
-        log = takes.Log(
-            jazzd=metadata.version("jazzd"),
-            base=told.base if told else "",
-            fingerprint=told.fingerprint if told else "",
-            dtype=told.dtype if told else "",
-            device=told.device if told else "",
-            styles={style.name: style.fingerprint for style in styles if style.fingerprint},
+        return takes.Take(
+            takes.Log(
+                jazzd=metadata.version("jazzd"),
+                base=told.base if told else "",
+                fingerprint=told.fingerprint if told else "",
+                dtype=told.dtype if told else "",
+                device=told.device if told else "",
+                styles={style.name: style.fingerprint for style in styles if style.fingerprint},
+            ),
+            [(passage.seed, tuple(passage.events)) for passage in self._passages if passage.last >= begin],
+            human,
+            solo,
+            [(first, bpm) for bpm in tempo_then] + [(at, bpm) for at, bpm in self._tempi if at > first],
+            first,
+            now,
         )
-
-        def make() -> takes.Take:
-            recorded = tuple(_passage(seed, events) for seed, events in passages)
-            return takes.Take(
-                log.model_copy(update={"passages": recorded}),
-                _messages(human, first),
-                _messages(solo, first),
-                tempi,
-                now - first,
-            )
-
-        return make
 
     def _log(self, event: protocol.Revise | protocol.Note, now: float) -> None:
         if not self._passages:
@@ -119,16 +110,8 @@ class Tape:
             self._passages.popleft()
 
 
-def _since(begin: float, taped: deque[tuple[float, bytes]]) -> list[tuple[float, bytes]]:
-    return [(at, data) for at, data in taped.copy() if at >= begin]
-
-
-def _messages(taped: Sequence[tuple[float, bytes]], first: float) -> list[takes.Timed]:
-    return [(at - first, mido.Message.from_bytes(data)) for at, data in taped]
-
-
-def _passage(seed: int, events: Sequence[bytes]) -> takes.Passage:
-    return takes.Passage.model_validate_json(b'{"seed":%d,"events":[%s]}' % (seed, b",".join(events)))
+def _since(begin: float, taped: deque[bytes]) -> list[bytes]:
+    return [played for played in taped.copy() if takes.when(played) >= begin]  # a driver's thread adds to it
 
 
 class TapedLink:
