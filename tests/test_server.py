@@ -322,6 +322,31 @@ async def test_the_end_of_an_inherited_socket_is_the_engines_end() -> None:
             await served.task
 
 
+async def test_an_inherited_engine_loads_when_it_is_greeted_and_never_without() -> None:
+    loads: list[bool] = []
+
+    def load() -> Loaded:
+        loads.append(True)
+        return tiny.loaded()
+
+    ours, theirs = socket.socketpair()
+    async with engine(f"fd:{theirs.detach()}", load) as served:
+        player = served.joined(*await asyncio.open_connection(sock=ours))
+        await asyncio.sleep(0.3)
+        assert not loads
+        player.say(Hello())
+        assert isinstance(await player.hear(), Styles)
+        assert loads
+        await player.leave()
+        await served.task
+    ours, theirs = socket.socketpair()
+    async with engine(f"fd:{theirs.detach()}", load) as served:
+        ours.close()
+        async with asyncio.timeout(5):
+            await served.task
+    assert len(loads) == 1
+
+
 async def test_an_inherited_engine_that_cannot_load_says_what_was_wrong_and_no_more() -> None:
     """Its player tells the user: a traceback beside that would only confuse."""
 

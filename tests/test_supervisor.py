@@ -114,6 +114,34 @@ async def test_a_killed_child_is_lost_at_once_and_replaced() -> None:
         assert not alive(pid)
 
 
+def children() -> set[int]:
+    """Those of this process that run."""
+    told = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+    return {pid for pid in map(int, told.split()) if alive(pid)}
+
+
+async def test_an_engine_that_has_played_a_while_gets_one_in_reserve(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "PING_S", 0.02)
+    monkeypatch.setattr(supervisor, "RESERVE_AFTER_S", 0.1)
+    before = children()
+    async with playing(fake()) as player:
+        await player.ready()
+        first = player.keeper.pid or 0
+        await player.until(lambda: len(children() - before) == 2)
+        (reserve,) = children() - before - {first}
+        os.kill(first, signal.SIGKILL)
+        await player.until(lambda: player.calls == ["ready", "lost", "ready"])
+        assert player.keeper.pid == reserve
+        await player.until(lambda: len(children() - before) == 2)
+        (second,) = children() - before - {reserve}
+        os.kill(second, signal.SIGKILL)  # nobody notices before it is needed
+        os.kill(reserve, signal.SIGKILL)
+        await player.until(lambda: player.calls[3:] == ["lost", "ready"])
+        assert player.keeper.pid not in (first, second, reserve)
+        await player.until(lambda: len(children() - before) == 2)
+    assert children() == before
+
+
 async def test_a_child_that_stands_still_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "PING_S", 0.02)
     monkeypatch.setattr(supervisor, "SILENCE_S", 0.4)

@@ -248,19 +248,24 @@ async def serve(listen: str, load: Loader, token: str = "") -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     thread = threading.Thread(target=work, name="decode", daemon=True)
-    thread.start()
-    door = Door(worker, token)
+    ours = listen.startswith("fd:")
+    if ours:  # until it is greeted it is a reserve, and needs no more memory than that
+        door = Door(worker, token, None, thread.start)
+    else:
+        door = Door(worker, token, GREETING_TIMEOUT_S)
+        thread.start()
     close = await _listen(listen, door, stopped)
     try:
         await stopped.wait()
         for failure in failures:
-            if await door.fail(str(failure)) and listen.startswith("fd:"):
+            if await door.fail(str(failure)) and ours:
                 raise SystemExit(1)  # the player that started us knows, and tells the user
             raise failure
     finally:
         close()
         worker.end()
-        thread.join(FAREWELL_S)  # a thread that is in the model when Python ends would abort the process
+        if thread.is_alive():
+            thread.join(FAREWELL_S)  # a thread that is in the model when Python ends would abort the process
 
 
 async def _listen(listen: str, door: "Door", stopped: asyncio.Event) -> Callable[[], object]:
@@ -293,8 +298,14 @@ async def _listen(listen: str, door: "Door", stopped: asyncio.Event) -> Callable
 class Door:
     """Lets one player in at a time, greets it and passes its lines to the worker."""
 
-    def __init__(self, worker: Worker, token: str) -> None:
-        self._worker, self.token = worker, token
+    def __init__(
+        self,
+        worker: Worker,
+        token: str,
+        patience_s: float | None,
+        on_greeted: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._worker, self.token, self._patience_s, self._on_greeted = worker, token, patience_s, on_greeted
         self._player: asyncio.StreamWriter | None = None
         self._greeted = asyncio.Event()
 
@@ -307,11 +318,15 @@ class Door:
                 loop.call_soon_threadsafe(writer.write, protocol.line(message))
 
         try:
-            hello = protocol.read_by_engine(await asyncio.wait_for(reader.readline(), GREETING_TIMEOUT_S))
+            said = await asyncio.wait_for(reader.readline(), self._patience_s)
+            if not said:
+                return  # nobody's: a look whether we are here, or a reserve that was not needed
+            hello = protocol.read_by_engine(said)
             self._check(hello)
             self._player = writer
             self._worker.tell(hello, send)
             self._greeted.set()
+            self._on_greeted()
             await self._pass_on(reader, send)
         except (EngineError, ValueError, OSError, TimeoutError) as error:
             log.warning("player_refused", reason=str(error))

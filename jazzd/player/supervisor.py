@@ -21,6 +21,8 @@ SILENCE_S = 1.0
 """An engine that leaves a ping unanswered for this long counts as dead,"""
 STARVED_S = 5.0
 """and one that is at work all the same (the machine is busy), for this long: a new one would be slower."""
+RESERVE_AFTER_S = 3.0
+"""An engine that has played for this long gets another in reserve: to start that takes computing time."""
 CONNECT_S = 5.0
 FAREWELL_S = 1.0
 """What an engine gets to leave by itself, once its connection is closed."""
@@ -65,6 +67,11 @@ class _Link:
     """It is ready by its own account, and plays a phrase that nobody hears."""
 
     @property
+    def lives(self) -> bool:
+        """Whether our child still runs."""
+        return self.child is not None and self.child.returncode is None
+
+    @property
     def worked_s(self) -> float | None:
         """Seconds of work that the system has given our child; None where it does not tell."""
         try:
@@ -88,7 +95,7 @@ class _Link:
 
     def cut(self) -> None:
         """Ends it at once, whatever the engine is doing."""
-        if self.child and self.child.returncode is None:
+        if self.child and self.lives:
             self.child.kill()
         self.writer.transport.abort()
 
@@ -105,7 +112,7 @@ class _Link:
         except TimeoutError:
             pass
         finally:
-            if self.child and self.child.returncode is None:
+            if self.child and self.lives:
                 self.child.kill()
         return await self.child.wait() if self.child else None
 
@@ -123,6 +130,8 @@ class Supervisor:
         self._command = command
         self._address, self._token = address, token
         self._link: _Link | None = None
+        self._reserve: _Link | None = None
+        """It has imported what an engine needs, a third of its start, and loads nothing until its `Hello`."""
         self._log = structlog.get_logger()
 
     @property
@@ -140,6 +149,13 @@ class Supervisor:
 
         Raises ModelError or EngineError if the very first one refuses to start: the settings are wrong.
         """
+        try:
+            await self._keep(callbacks)
+        finally:
+            if self._reserve:
+                await self._reserve.close()
+
+    async def _keep(self, callbacks: Callbacks) -> None:
         clock = asyncio.get_running_loop().time
         failures = 0
         while True:
@@ -162,6 +178,11 @@ class Supervisor:
 
     async def _connect(self) -> _Link:
         if not self._address:
+            reserve, self._reserve = self._reserve, None
+            if reserve and reserve.lives:
+                return reserve
+            if reserve:
+                await reserve.close()
             return await self._spawn()
         kind, _, place = self._address.partition(":")
         try:
@@ -202,7 +223,9 @@ class Supervisor:
     async def _live(self, link: _Link, callbacks: Callbacks) -> tuple[bool, str]:
         """One engine's life; whether it was ever ready, and why it ended."""
         self._link = link
-        pinging = asyncio.create_task(self._ping(link))
+        beside = [asyncio.create_task(self._ping(link))]
+        if not self._address:
+            beside.append(asyncio.create_task(self._call_reserve()))
         code = None
         try:
             link.writer.write(protocol.line(protocol.Hello(token=self._token)))
@@ -217,7 +240,8 @@ class Supervisor:
         except EngineError as error:
             reason = str(error)
         finally:
-            pinging.cancel()
+            for task in beside:
+                task.cancel()
             came_up, self.state, self._link = self.state == "ready", "starting", None
             if came_up:
                 callbacks.lost()
@@ -251,6 +275,16 @@ class Supervisor:
                 raise ModelError(reason)
             case protocol.Failed(reason=reason):
                 raise EngineError(reason)
+
+    async def _call_reserve(self) -> None:
+        """Starts the engine that is to follow when this one is lost."""
+        played_s = 0.0
+        while played_s < RESERVE_AFTER_S:
+            await asyncio.sleep(PING_S)
+            played_s += PING_S * (self.state == "ready")
+        if self._reserve is None:
+            with contextlib.suppress(EngineError):  # then it has to be started when it is needed
+                self._reserve = await self._spawn()
 
     async def _ping(self, link: _Link) -> None:
         """Cuts the link when pings stay unanswered."""

@@ -204,7 +204,7 @@ def _as_before(rig: Rig) -> float:
 
 FAULTS = (
     Fault("engine killed", 50, kill_engine, 3.0, ends_engine=True),
-    Fault("engine stopped", 4, stop_engine, 4.0, ends_engine=True),
+    Fault("engine stopped", 4, stop_engine, 3.0, ends_engine=True),
     Fault("player killed", 20, kill_player, 5.0, ends_player=True),
     Fault("player stopped for 10 s", 2, stop_player, 3.0),
     Fault("JACK restarted", 10, restart_jack, 1.0),
