@@ -19,7 +19,8 @@ test: setup jack
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not in_time" --numprocesses 2 --dist loadfile
+	$(BIN)/pytest -m in_time
 
 # With the real PEFT and torch, which are large.
 interop: .venv/interop

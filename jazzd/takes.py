@@ -61,9 +61,9 @@ class Log(BaseModel):
     passages: tuple[Passage, ...] = ()
 
 
-def when(played: bytes) -> float:
-    """The seconds of PLAYED."""
-    at: float = PLAYED.unpack(played)[0]
+def when(played: bytes, place: int = 0) -> float:
+    """The seconds of the PLAYED that begins there."""
+    at: float = PLAYED.unpack_from(played, place)[0]
     return at
 
 
@@ -72,9 +72,9 @@ class Take:
     log: Log
     """What there is to know but the passages."""
     passages: Sequence[Told] = ()
-    chords: Sequence[bytes] = ()
-    """PLAYED."""
-    solo: Sequence[bytes] = ()
+    chords: bytes = b""
+    """PLAYED, one after the other in the order in which they came."""
+    solo: bytes = b""
     tempi: Sequence[tuple[float, float]] = ()
     """Seconds, and beats a minute from then on."""
     began: float = 0.0
@@ -84,7 +84,7 @@ class Take:
     @property
     def notes(self) -> int:
         """How many the solo has."""
-        return sum(_presses(PLAYED.unpack(played)[1]) for played in self.solo)
+        return sum(_presses(message) for _, message in PLAYED.iter_unpack(self.solo))
 
 
 def write(path: Path, take: Take) -> None:
@@ -133,10 +133,10 @@ def read(path: Path) -> Log:
         raise MidiError(f"{path}: its take is damaged ({reason})") from None
 
 
-def _closed(events: Sequence[bytes], end: float) -> Iterator[tuple[float, bytes]]:
-    """These in order; releases of what was struck before them go, releases of what stays down come."""
+def _closed(played: bytes, end: float) -> Iterator[tuple[float, bytes]]:
+    """Releases of what was struck before all this go, releases of what stays down come."""
     down: dict[tuple[int, int], None] = {}
-    for at, message in map(PLAYED.unpack, sorted(events, key=when)):
+    for at, message in PLAYED.iter_unpack(played):
         key = _key(message)
         if _presses(message):
             down[key] = None
@@ -213,5 +213,5 @@ def _track(title: str, events: Iterable[tuple[int, mido.Message]]) -> Iterator[m
     yield mido.MetaMessage("track_name", name=title)
     now = 0
     for tick, message in events:
-        yield message.copy(time=tick - now)
-        now = tick
+        yield message.copy(time=max(0, tick - now))  # two drivers may stamp out of turn
+        now = max(now, tick)

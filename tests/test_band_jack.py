@@ -17,6 +17,8 @@ from stage import Stage, lift, staged, strike
 from jazzd.music.grid import POSITIONS
 from jazzd.player import control
 
+pytestmark = pytest.mark.in_time
+
 JACK = {"JAZZD_MIDI__BACKEND": "jack"}
 INPUT, OUTPUT = "loopMIDI Port 1", "loopMIDI Port 2"
 DM7, G7, CMAJ7 = (50, 53, 57, 58), (43, 47, 50, 53), (48, 52, 55, 59)

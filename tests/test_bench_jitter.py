@@ -10,6 +10,8 @@ from jazzd.bench import band, jitter
 from jazzd.bench.daw import Transport
 from jazzd.rehearsal import Heard
 
+pytestmark = pytest.mark.in_time
+
 
 def test_only_quantized_notes_count() -> None:
     on = mido.Message("note_on", note=60)

@@ -7,6 +7,8 @@ import pytest
 from jazzd.bench import latency
 from jazzd.errors import ConfigError
 
+pytestmark = pytest.mark.in_time
+
 
 def test_every_chord_is_answered_and_counted(tiny_base: Path) -> None:
     figures = latency.measure(latency.at_random(4), ["--base", str(tiny_base)])

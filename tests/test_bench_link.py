@@ -1,6 +1,10 @@
 from pathlib import Path
 
+import pytest
+
 from jazzd.bench import link
+
+pytestmark = pytest.mark.in_time
 
 
 def test_round_trips_of_both_kinds_are_measured(tiny_base: Path) -> None:

@@ -6,6 +6,8 @@ import pytest
 
 from jazzd.bench import styles
 
+pytestmark = pytest.mark.in_time
+
 
 def test_switches_are_counted_and_nothing_hangs(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(styles, "DROPS_EVERY", 6)

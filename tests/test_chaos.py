@@ -10,6 +10,8 @@ import pytest
 from chaos.faults import FAULTS
 from chaos.rage import plan
 
+pytestmark = pytest.mark.in_time
+
 SEED = 3
 
 

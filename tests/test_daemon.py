@@ -15,6 +15,8 @@ from stage import Stage, alive, lift, staged, strike
 
 from jazzd.rehearsal import Heard, TcpLine
 
+pytestmark = pytest.mark.in_time
+
 TCP_ONLY = {"JAZZD_MIDI__BACKEND": "tcp", "JAZZD_MIDI__TCP_LISTEN": "127.0.0.1:0"}
 DM7, G7, CMAJ7 = (50, 53, 57, 60), (55, 59, 62, 65), (48, 52, 55, 59)
 

@@ -12,6 +12,8 @@ import pytest
 from jack import JackClient
 from stage import Stage, alive, lift, staged, strike
 
+pytestmark = pytest.mark.in_time
+
 pytest_plugins = ["jack"]
 
 JACK = {"JAZZD_MIDI__BACKEND": "jack"}

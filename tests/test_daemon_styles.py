@@ -17,6 +17,8 @@ from stage import lift, strike
 from jazzd.moonbeam import weights
 from jazzd.rehearsal import Daemon, daemon
 
+pytestmark = pytest.mark.in_time
+
 INPUT, OUTPUT = "loopMIDI Port 1", "loopMIDI Port 2"
 DM7 = (50, 53, 57, 60)
 

@@ -11,6 +11,8 @@ from jazzd import demo
 from jazzd.music.notes import Note5D
 from jazzd.rehearsal import Heard, Struck
 
+pytestmark = pytest.mark.in_time
+
 
 def message(at: float, kind: str, note: int = 60, velocity: int = 64, channel: int = 0) -> Heard:
     return Heard(at, mido.Message(kind, note=note, velocity=velocity, channel=channel))

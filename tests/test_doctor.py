@@ -14,6 +14,8 @@ from jazzd.player import drivers
 from jazzd.player.drivers import PortList
 from jazzd.settings import Settings
 
+pytestmark = pytest.mark.in_time
+
 TCP = {"midi": {"backend": "tcp", "tcp_listen": "127.0.0.1:0"}}
 
 

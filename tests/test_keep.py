@@ -13,6 +13,8 @@ from jazzd import takes
 from jazzd.player import control
 from jazzd.rehearsal import TcpLine, daemon
 
+pytestmark = pytest.mark.in_time
+
 CHORDS = ((50, 53, 57, 60), (43, 53, 59, 62), (48, 52, 55, 59))
 
 

@@ -12,6 +12,8 @@ from jazzd.music.grid import Grid
 from jazzd.player.clock import MonotonicClock
 from jazzd.player.link import ableton_link
 
+pytestmark = pytest.mark.in_time
+
 
 async def test_the_beat_of_a_peer_is_ours() -> None:
     clock, peer = MonotonicClock(), Link(100)

@@ -16,6 +16,8 @@ from jazzd.player.drivers import list_ports
 from jazzd.player.ledger import Ledger
 from jazzd.player.ports import SETTLE_S, Output, Ports, open_ports
 
+pytestmark = pytest.mark.in_time
+
 INPUT, OUTPUT = "loopMIDI Port 1", "loopMIDI Port 2"
 
 

@@ -5,9 +5,12 @@ import time
 from pathlib import Path
 
 import jack
+import pytest
 import rtmidi
 from jack import JackClient
 from stage import lift, staged, strike
+
+pytestmark = pytest.mark.in_time
 
 JACK = {"JAZZD_MIDI__BACKEND": "jack"}
 JACK_API = rtmidi.API_UNIX_JACK

@@ -11,6 +11,8 @@ import pytest
 from jazzd.errors import JazzdError, MidiError
 from jazzd.rehearsal import Heard, Struck, TcpLine, answer_times, daemon
 
+pytestmark = pytest.mark.in_time
+
 ON = mido.Message("note_on", note=60, velocity=64)
 OFF = mido.Message("note_off", note=60)
 

@@ -12,6 +12,8 @@ from jazzd.player.clock import MonotonicClock
 from jazzd.player.ledger import Ledger
 from jazzd.player.scheduler import RETRY_S, OutputFigures, Scheduler
 
+pytestmark = pytest.mark.in_time
+
 
 @dataclass
 class FakeClock:

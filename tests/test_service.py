@@ -21,6 +21,8 @@ from jazzd.service import launchd, manager, systemd, windows
 from jazzd.service.definition import Definition
 from jazzd.service.notify import Notifier
 
+pytestmark = pytest.mark.in_time
+
 ROOT = Path(__file__).parent.parent
 SHIPPED = {
     "systemd/jazzd.service": (systemd.define, ["/usr/bin/env", "jazzd", "run"], Path("/home/you")),

@@ -13,6 +13,8 @@ from jack import JackClient
 from network import Host, bad_line
 from stage import lift, staged, strike
 
+pytestmark = pytest.mark.in_time
+
 INPUT, OUTPUT = "loopMIDI Port 1", "loopMIDI Port 2"
 PORT = 9090
 CHORDS = 24

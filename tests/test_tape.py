@@ -94,8 +94,8 @@ def test_the_last_ten_minutes_are_there_and_timelines_are_whole(happenings: list
         events for events, at in zip(begun, last, strict=True) if at >= oldest
     ]
     assert take.began == min([at for at in human + solo if at >= oldest], default=oldest)
-    assert [takes.when(played) for played in take.chords] == [at for at in human if at >= oldest]
-    assert [takes.when(played) for played in take.solo] == [at for at in solo if at >= oldest]
+    assert [at for at, _ in takes.PLAYED.iter_unpack(take.chords)] == [at for at in human if at >= oldest]
+    assert [at for at, _ in takes.PLAYED.iter_unpack(take.solo)] == [at for at in solo if at >= oldest]
 
 
 def test_a_flood_takes_no_more_room_than_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,9 +109,12 @@ def test_a_flood_takes_no_more_room_than_there_is(monkeypatch: pytest.MonkeyPatc
     for number in range(100):
         recorder.made(note(1, number))
     assert recorder.take(READY, (), FROM_THE_START).passages == []
-    for _ in range(2 * tape.MOST_MESSAGES):
-        recorder.heard(ON, 1.0)
-    assert len(recorder.take(READY, (), FROM_THE_START).chords) <= tape.MOST_MESSAGES
+    for number in range(2 * tape.MOST_MESSAGES + 7):
+        recorder.heard(ON, 500 + number / 1000)
+    kept = [at for at, _ in takes.PLAYED.iter_unpack(recorder.take(READY, (), FROM_THE_START).chords)]
+    assert kept == [
+        500 + number / 1000 for number in range(tape.MOST_MESSAGES + 7, 2 * tape.MOST_MESSAGES + 7)
+    ]
 
 
 def recorded() -> takes.Take:

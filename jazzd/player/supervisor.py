@@ -18,9 +18,9 @@ from jazzd.errors import EngineError, ModelError
 
 PING_S = 0.25
 SILENCE_S = 1.0
-"""An engine that leaves a ping unanswered for this long counts as dead,"""
+"""An engine that leaves a ping unanswered for this long counts as dead, one that was stopped at the first,"""
 STARVED_S = 5.0
-"""and one that is at work all the same (the machine is busy), for this long: a new one would be slower."""
+"""and one that is at work all the same (the machine is busy) after this: a new one would be slower."""
 RESERVE_AFTER_S = 3.0
 """An engine that has played for this long gets another in reserve: to start that takes computing time."""
 CONNECT_S = 5.0
@@ -72,14 +72,24 @@ class _Link:
         return self.child is not None and self.child.returncode is None
 
     @property
+    def stopped(self) -> bool:
+        """Whether our child was stopped by a signal, and will not go on by itself."""
+        return self._told[:1] == ["T"]
+
+    @property
     def worked_s(self) -> float | None:
         """Seconds of work that the system has given our child; None where it does not tell."""
+        return sum(map(int, self._told[11:13])) / TICKS_A_SECOND if self._told else None
+
+    @property
+    def _told(self) -> list[str]:
+        """What the system tells of our child, as proc(5) has it from the field `state` on: the name before
+        that is in brackets, and may hold anything."""
         try:
             told = Path(f"/proc/{self.child.pid}/stat").read_text() if self.child else ""
         except OSError:
-            return None
-        # After the name, which is in brackets: proc(5) has utime and stime as fields 14 and 15.
-        return sum(map(int, told.rpartition(")")[2].split()[11:13])) / TICKS_A_SECOND if told else None
+            return []
+        return told.rpartition(")")[2].split()
 
     async def receive(self) -> protocol.ToPlayer:
         """The engine's next message. Raises EngineError when there will be none."""
@@ -179,7 +189,7 @@ class Supervisor:
     async def _connect(self) -> _Link:
         if not self._address:
             reserve, self._reserve = self._reserve, None
-            if reserve and reserve.lives:
+            if reserve and reserve.lives and not reserve.stopped:
                 return reserve
             if reserve:
                 await reserve.close()
@@ -304,7 +314,8 @@ class Supervisor:
             else:
                 unanswered += 1
             worked_s.append(link.worked_s)
-            if unanswered * PING_S >= (STARVED_S if worked_s[0] != worked_s[-1] else SILENCE_S):
+            patience_s = STARVED_S if worked_s[0] != worked_s[-1] else SILENCE_S
+            if unanswered * PING_S >= (PING_S if link.stopped else patience_s):
                 self._log.error("engine_silent", seconds=unanswered * PING_S)
                 link.cut()
                 return

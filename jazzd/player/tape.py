@@ -1,6 +1,9 @@
 """The last ten minutes, always: what the human played, what was sent, what the engine was asked and made."""
 
+import threading
+from bisect import bisect_left
 from collections import deque
+from functools import partial
 from importlib import metadata
 
 import mido
@@ -27,25 +30,49 @@ class _Passage:
         """Revisions and notes, as the lines of the protocol."""
 
 
+class _Reel:
+    """The last messages that were played, in memory that does not grow; for any thread."""
+
+    def __init__(self) -> None:
+        self._room = bytearray(MOST_MESSAGES * takes.PLAYED.size)
+        self._count = 0
+        self._lock = threading.Lock()
+
+    def add(self, at: float, message: mido.Message) -> None:
+        with self._lock:
+            place = self._count % MOST_MESSAGES * takes.PLAYED.size
+            takes.PLAYED.pack_into(self._room, place, at, message.bin())
+            self._count += 1
+
+    def since(self, begin: float) -> bytes:
+        """What was played from `begin` on, as PLAYED, in the order in which it came."""
+        with self._lock:
+            room, count = bytes(self._room), self._count
+        size = takes.PLAYED.size
+        oldest = count % MOST_MESSAGES * size if count > MOST_MESSAGES else 0
+        played = (room[oldest:] + room[:oldest])[: min(count, MOST_MESSAGES) * size]
+        first = bisect_left(range(0, len(played), size), begin, key=partial(takes.when, played))
+        return played[first * size :]
+
+
 class Tape:
     """Hears everything; belongs to the loop, but `heard` and `sent` may be called from any thread."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._human: deque[bytes] = deque(maxlen=MOST_MESSAGES)
-        self._solo: deque[bytes] = deque(maxlen=MOST_MESSAGES)
+        self._human, self._solo = _Reel(), _Reel()
         self._passages: deque[_Passage] = deque()
         self._tempi: deque[tuple[float, float]] = deque(maxlen=MOST_MESSAGES)
 
     def heard(self, message: mido.Message, at: float) -> None:
         """The human played this at `at` (seconds of the clock)."""
         if message.type in ("note_on", "note_off") or message.is_cc(SUSTAIN):
-            self._human.append(takes.PLAYED.pack(at, message.bin()))
+            self._human.add(at, message)
 
     def sent(self, message: mido.Message) -> None:
         """This was sent to the output now."""
         if message.type in ("note_on", "note_off"):
-            self._solo.append(takes.PLAYED.pack(self._clock.now(), message.bin()))
+            self._solo.add(self._clock.now(), message)
 
     def told(self, message: protocol.Message) -> None:
         """The engine was told this."""
@@ -74,8 +101,8 @@ class Tape:
         """
         now = self._clock.now()
         begin = max(since, now - LENGTH_S)
-        human, solo = _since(begin, self._human), _since(begin, self._solo)
-        first = min((takes.when(played) for played in (*human[:1], *solo[:1])), default=begin)
+        human, solo = self._human.since(begin), self._solo.since(begin)
+        first = min((takes.when(played) for played in (human, solo) if played), default=begin)
         tempo_then = [bpm for at, bpm in self._tempi if at <= first][-1:]
         return takes.Take(
             takes.Log(
@@ -108,10 +135,6 @@ class Tape:
             self._passages.popleft()
         while sum(len(passage.events) for passage in self._passages) > MOST_EVENTS:
             self._passages.popleft()
-
-
-def _since(begin: float, taped: deque[bytes]) -> list[bytes]:
-    return [played for played in taped.copy() if takes.when(played) >= begin]  # a driver's thread adds to it
 
 
 class TapedLink:
