@@ -243,7 +243,7 @@ def _folder() -> Check:
 
 def _service() -> Check:
     try:
-        told = manager.status(manager.definition([sys.executable, "-m", "jazzd", "run"]))
+        told = manager.status(manager.RUN)
     except JazzdError as error:
         return Check("service", "ok", str(error))
     if not told["installed"]:

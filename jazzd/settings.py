@@ -12,8 +12,8 @@ from jazzd.music import chart
 
 NARROWEST = 11
 """Semitones from the lowest to the highest pitch of a solo, at least."""
-RESERVED_CONTROLS = frozenset({0, 6, 32, 38, 64, *range(96, 102)})
-"""Bank select, data entry, sustain and (N)RPN mean something else to every keyboard."""
+RESERVED_CONTROLS = frozenset({0, 6, 32, 38, 64, *range(96, 102), *range(120, 128)})
+"""Bank select, data entry, sustain, (N)RPN and channel modes mean something else to every keyboard."""
 
 
 def _host_and_port(value: str) -> str:

@@ -1,8 +1,10 @@
 import mido
 import pytest
+from pydantic import TypeAdapter
 
 from jazzd.errors import JazzdError
 from jazzd.player.controls import Controls, Moded, Picked, Programmed, Silenced, Stopped, Turned
+from jazzd.settings import RESERVED_CONTROLS, Control
 
 
 @pytest.fixture
@@ -50,6 +52,20 @@ def test_a_control_learns_the_next_knob_that_moves() -> None:
     assert (controls.lesson.control, controls.lesson.number) == ("style", 74)
     assert controls.read(control(20, 10)) is None
     assert controls.read(control(75, 10)) is None, "one knob a lesson"
+
+
+def test_no_control_learns_what_the_settings_would_refuse() -> None:
+    controls = Controls({"style": 20}, reserved=RESERVED_CONTROLS)
+    for number in range(128):
+        controls.learn("style")
+        controls.read(control(number, 10))
+        learnt = controls.numbers["style"] == number
+        try:
+            TypeAdapter(Control).validate_python(number)
+        except ValueError:
+            assert not learnt, number
+        else:
+            assert learnt, number
 
 
 def test_a_number_that_is_taken_is_swapped() -> None:

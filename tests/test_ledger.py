@@ -43,6 +43,21 @@ def test_a_note_goes_on_and_off(synth: Synth) -> None:
     assert ledger.sounding == []
 
 
+def test_a_mark_stays_for_as_long_as_the_last_note_off_may_be_under_way(tmp_path: Path, synth: Synth) -> None:
+    at = [10.0]
+    killed = Ledger(synth.send, tmp_path / "ledger", lambda: at[0])
+    for lifted in (10.0, 10.95):
+        at[0] = lifted
+        killed.strike(1, 0, 60, 80)
+        killed.release(1, 0, 60)
+    at[0] = 11.01
+    killed.strike(2, 0, 72, 80)
+    assert Ledger(synth.send, tmp_path / "ledger").sounding == [(0, 60), (0, 72)]
+    at[0] = 12.0
+    killed.strike(3, 0, 74, 80)
+    assert (0, 60) not in Ledger(synth.send, tmp_path / "ledger").sounding
+
+
 def test_an_old_note_does_not_cut_a_new_one(synth: Synth) -> None:
     ledger = Ledger(synth.send)
     ledger.strike(1, 0, 60, 80)

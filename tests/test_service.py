@@ -136,18 +136,21 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Pa
     return made
 
 
+RUN = ("/usr/bin/env", "jazzd", "run")
+
+
 @pytest.fixture
 def service(tmp_path: Path) -> Definition:
-    return systemd.define(["/usr/bin/env", "jazzd", "run"], tmp_path / "home", tmp_path)
+    return systemd.define([*RUN, "--config", f"{tmp_path}/my settings.toml"], tmp_path / "home", tmp_path)
 
 
 def test_it_is_installed_twice_and_taken_away_once(tools: Callable[[str], Path], service: Definition) -> None:
     told = tools("echo active")
-    assert manager.status(service)["installed"] is False
+    assert manager.status(RUN)["installed"] is False
     for _ in range(2):
         manager.install(service)
     assert service.path.read_text() == service.text
-    found = manager.status(service)
+    found = manager.status(RUN)
     assert (found["installed"], found["current"], found["state"]) == (True, True, "active")
     assert "--user enable --now jazzd.service" in told.read_text()
     assert manager.uninstall(service)
@@ -165,7 +168,7 @@ def test_what_fails_leaves_what_was_there(tools: Callable[[str], Path], service:
     with pytest.raises(JazzdError):
         manager.install(service)
     assert service.path.read_text() == "older"
-    assert manager.status(service)["current"] is False
+    assert manager.status(RUN)["current"] is False
 
 
 def test_without_a_service_manager_there_is_a_sentence(

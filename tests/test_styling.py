@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jazzd.engine.protocol import Style, StyleSettings
+from jazzd.engine.protocol import Revise, Style, StyleSettings
 from jazzd.errors import JazzdError
-from jazzd.player.styling import PLAIN, Styling
+from jazzd.player.styling import MOST, PLAIN, Styling
 
 FILES = (
     Style(name="cool", status="ready", program=3, settings=StyleSettings(temperature=0.5)),
@@ -80,6 +80,15 @@ def test_the_blend_goes_towards_the_next_style_and_from_the_last_to_the_plain_ba
     assert styling.mix == {"swing": 0.75}
     styling.use({"cool": 1.0})
     assert styling.mix == {"cool": 1.0}
+
+
+def test_a_blend_of_the_most_styles_is_no_more_than_an_engine_takes() -> None:
+    styling = Styling()
+    styling.records = tuple(Style(name=f"s{number}", status="ready") for number in range(10))
+    styling.use({f"s{number}": (number + 1) / 10 for number in range(MOST)})
+    styling.blend = 0.5
+    assert len(styling.mix) == MOST
+    Revise(epoch=1, now=0, floor=0, mix=tuple(styling.mix.items()))
 
 
 def test_a_style_that_goes_falls_silent_and_comes_back(styling: Styling) -> None:

@@ -34,6 +34,17 @@ OFF = mido.Message("note_off", note=60)
 PEDAL = mido.Message("control_change", control=64, value=127)
 
 
+def test_a_pedal_that_went_down_comes_up_although_it_is_switched_off(wire: Wire) -> None:
+    thru, up = Thru(Ledger(wire), wire), PEDAL.copy(value=0)
+    thru.pass_on(up)
+    thru.on = True
+    thru.pass_on(PEDAL)
+    thru.on = False
+    thru.pass_on(up)
+    thru.pass_on(up)
+    assert wire.sent == [PEDAL, up]
+
+
 def test_nothing_is_passed_on_unless_it_is_wanted(wire: Wire) -> None:
     thru = Thru(Ledger(wire), wire)
     for message in (on(60), OFF, PEDAL):

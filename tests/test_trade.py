@@ -52,6 +52,18 @@ def test_every_chord_comes_back_at_its_time_in_the_form() -> None:
         assert heard <= {pitch % 12 for pitch in chord}
 
 
+def test_a_long_line_over_a_chord_does_not_lose_the_answer() -> None:
+    room = Room(manner=TRADE)
+    play(room, chords=CHORDS[:1])
+    for pitch in range(60, 100):
+        room.strike(pitch)
+        room.wait(0.2)
+        room.lift(pitch)
+    play(room, chords=CHORDS[1:])
+    room.wait(3)
+    assert next(message for message in room.revisions if message.ahead)
+
+
 def test_the_human_interrupts_at_once_and_is_listened_to_again() -> None:
     room = Room(manner=TRADE)
     play(room)

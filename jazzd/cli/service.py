@@ -1,7 +1,6 @@
 """The service that starts jazzd at login."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -41,7 +40,7 @@ def uninstall() -> None:
 @app.command()
 def status(as_json: JsonOption = False) -> None:
     """Say whether it is there and whether it runs."""
-    show(manager.status(_service(None)), as_json)
+    show(manager.status(manager.RUN), as_json)
 
 
 @app.command("print")
@@ -57,7 +56,5 @@ def print_definition(config: ConfigOption = None, as_json: JsonOption = False) -
 def _service(config: Path | None) -> Definition:
     from jazzd.config import find
 
-    command = [sys.executable, "-m", "jazzd", "run"]
-    if file := find(config):  # named, so that the service can be seen to play by it
-        command += ["--config", str(file)]
-    return manager.definition(command)
+    file = find(config)  # named, so that the service can be seen to play by it
+    return manager.definition([*manager.RUN, "--config", str(file)] if file else manager.RUN)

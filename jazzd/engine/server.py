@@ -36,6 +36,8 @@ TICK_S = 0.01
 MOST_READS = 256
 """Revisions that a note tells of; more without a note between them come from no player of ours."""
 GREETING_TIMEOUT_S, FAREWELL_S = 10.0, 1.0
+KEEP_ALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 11_000}
+"""After 5 s without a word a player is asked for a sign of life, thrice in 6 s (tcp(7))."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -295,6 +297,17 @@ async def _listen(listen: str, door: "Door", stopped: asyncio.Event) -> Callable
         raise EngineError(f"cannot listen on {listen!r}: {error}; use unix:PATH or tcp://HOST:PORT") from None
 
 
+def _keep_alive(writer: asyncio.StreamWriter) -> None:
+    """Have the system find out when a player's machine has gone without a word, and free its place."""
+    connection = writer.get_extra_info("socket")
+    if connection.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEP_ALIVE.items():
+        if hasattr(socket, name):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
 class Door:
     """Lets one player in at a time, greets it and passes its lines to the worker."""
 
@@ -317,6 +330,7 @@ class Door:
             with suppress(RuntimeError):  # the loop is gone, and the player with it
                 loop.call_soon_threadsafe(writer.write, protocol.line(message))
 
+        _keep_alive(writer)
         try:
             said = await asyncio.wait_for(reader.readline(), self._patience_s)
             if not said:

@@ -17,7 +17,7 @@ import structlog
 
 from jazzd.config import read_token, socket_path
 from jazzd.engine.protocol import Note
-from jazzd.errors import ConfigError, JazzdError
+from jazzd.errors import ConfigError, JazzdError, MidiError
 from jazzd.music.notes import Seconds
 from jazzd.player import control, setup
 from jazzd.player.clock import Clock, MonotonicClock
@@ -250,18 +250,22 @@ async def _look_after(
     """Tells when ports go, and when they are back and may be played to."""
     while True:
         await asyncio.sleep(LOOK_S)
-        change = await asyncio.to_thread(ports.look)  # a driver that hangs must not hang the loop
-        if change.lost:
-            lost(change.lost)
-        if change.found:
-            await asyncio.sleep(ports.ready_at - clock.now())
-            found(change.found)
+        try:
+            change = await asyncio.to_thread(ports.look)  # a driver that hangs must not hang the loop
+            if change.lost:
+                lost(change.lost)
+            if change.found:
+                await asyncio.sleep(ports.ready_at - clock.now())
+                found(change.found)
+        except Exception:  # whatever a driver does: the next look may find it well again
+            structlog.get_logger().exception("ports_not_looked_at")
 
 
 def _choose_program(settings: Settings, output: Output) -> None:
     solo = settings.solo
     if solo.program:  # 0 is where synthesizers begin, and where a musician's own choice should stay
-        output.send(mido.Message("program_change", channel=solo.channel - 1, program=solo.program))
+        with contextlib.suppress(MidiError):  # the output is away: it is told when it comes
+            output.send(mido.Message("program_change", channel=solo.channel - 1, program=solo.program))
 
 
 def _warn(settings: Settings, ports: Ports, tcp: TcpServer) -> None:
@@ -270,6 +274,8 @@ def _warn(settings: Settings, ports: Ports, tcp: TcpServer) -> None:
         log.error(UNREACHABLE, reason=ports.reason)
     elif ports.backend == "none" and midi.backend != "tcp":
         log.warning("no_midi_ports", reason=ports.reason, instead=tcp.address)
+    elif ports.reason:
+        log.warning("port_not_there", reason=ports.reason, until="it comes")
     for key in ("input", "output"):
         name, usual = getattr(midi, key), type(midi).model_fields[key].default
         if name != usual and getattr(ports, key) in ports.made:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import tempfile
 import threading
 import time
@@ -90,7 +91,8 @@ class Keeper:
     def _part(self) -> Callable[[], Path]:
         """What came after the part before, ready to be written."""
         since = self._kept_at
-        take, self._kept_at = self._shoot(since), self._clock.now()
+        take = self._shoot(since)
+        self._kept_at = math.nextafter(take.ended, math.inf)
         return partial(self._write_or_again, take, since)
 
     def _write_or_again(self, take: takes.Take, since: float) -> Path:

@@ -4,7 +4,6 @@ import math
 import mmap
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,8 +42,8 @@ class Ledger:
         down = [slot for slot, mark in enumerate(self._marks[:]) if mark]
         self._owners = {divmod(slot, PITCHES): LEFT_BEHIND for slot in down}
         self._channels = {channel for channel, _ in self._owners}
-        self._lifted: deque[tuple[float, int]] = deque()
-        """When, and which slot; their marks stay for UNDER_WAY_S."""
+        self._lifted: dict[int, float] = {}
+        """When each slot was lifted last, in that order; their marks stay for UNDER_WAY_S."""
 
     def strike(self, owner: int, channel: int, pitch: int, velocity: int) -> None:
         """Sends a note-on (channel 0..15), and before it the note-off of whoever had this key."""
@@ -95,12 +94,17 @@ class Ledger:
     def _lift(self, channel: int, pitch: int) -> None:
         self._send(Message("note_off", channel=channel, note=pitch))
         del self._owners[channel, pitch]
-        self._lifted.append((self._now(), channel * PITCHES + pitch))
+        slot = channel * PITCHES + pitch
+        self._lifted.pop(slot, None)
+        self._lifted[slot] = self._now()
 
     def _forget(self, before: float) -> None:
         """Takes away the marks of what was lifted before then, and is not down again."""
-        while self._lifted and self._lifted[0][0] < before:
-            _, slot = self._lifted.popleft()
+        while self._lifted:
+            slot, at = next(iter(self._lifted.items()))
+            if at >= before:
+                return
+            del self._lifted[slot]
             if divmod(slot, PITCHES) not in self._owners:
                 self._marks[slot] = 0
 

@@ -18,6 +18,7 @@ from jazzd.player.clock import Clock
 from jazzd.player.drivers import CLIENT, Client, as_midi_error, list_ports, names
 from jazzd.player.messages import parse
 
+CLOSE_S = 1.0
 SETTLE_S = 0.25
 """What is sent sooner than this after opening is lost on some drivers (0.2 s was measured on JACK)."""
 
@@ -49,6 +50,7 @@ class Ports:
         self._input, self._output = _InputPort(names[0], _receiver(on_message, clock)), _OutputPort(names[1])
         self._clock = clock
         self._closed = False
+        self._looking = threading.Lock()
 
     @property
     def input(self) -> str:
@@ -74,19 +76,18 @@ class Ports:
 
     def open(self) -> None:
         """Opens what is not open. Raises MidiError where there is no backend, or no such port."""
-        backend = self.backend
-        if not (self._input.is_open or self._output.is_open):
+        if not any(port.is_open or port.waits for port in (self._input, self._output)):
             found = list_ports(self._wanted)
-            backend = found.backend
-            if backend == "none":
+            if found.backend == "none":
                 self.reason = found.reason
                 raise MidiError(found.reason)
+            self.backend = found.backend
         failure = None
         for port, other in ((self._input, self._output), (self._output, self._input)):
             if not port.is_open:
                 try:
-                    port.open(backend, () if other.theirs else (other.name,))
-                    self.backend, self.ready_at = backend, self._clock.now() + SETTLE_S
+                    port.open(self.backend, () if other.theirs else (other.name,))
+                    self.ready_at = self._clock.now() + SETTLE_S
                 except MidiError as error:
                     failure = failure or error
         self.reason = str(failure or "")
@@ -94,14 +95,16 @@ class Ports:
             raise failure
 
     def look(self) -> Change:
-        """What has become of the ports. May take a while: not for the loop. One thread at a time.
+        """What has become of the ports. May take a while: not for the loop.
 
         One of ours for which somebody else's has come, that it only stood for, is lost now and closed with
         the next look: what sounds on it can still be released. When one of somebody else's has gone, the
         other may have gone and come back between two looks: it is opened anew in the same way.
         """
-        if self._closed or self._wanted in ("tcp", "none"):
-            return Change()
+        with self._looking:
+            return Change() if self._closed or self._wanted in ("tcp", "none") else self._look()
+
+    def _look(self) -> Change:
         ports = (self._input, self._output)
         made = self.made
         lost = [port for port in ports if port.has_gone(made)]
@@ -116,10 +119,13 @@ class Ports:
         return Change(tuple(port.name for port in lost), tuple(port.name for port in found))
 
     def close(self) -> None:
-        """Closes them for good."""
+        """Closes them for good, after a look that is under way, unless a driver holds that up."""
         self._closed = True
+        waited = self._looking.acquire(timeout=CLOSE_S)
         self._input.close()
         self._output.close()
+        if waited:
+            self._looking.release()
 
 
 class _Port:
@@ -141,6 +147,11 @@ class _Port:
     @property
     def is_open(self) -> bool:
         return self._client is not None
+
+    @property
+    def waits(self) -> bool:
+        """Whether a client is at hand that can be asked for it."""
+        return self._waiting is not None and not self._waiting.hung_up
 
     @property
     def usable(self) -> bool:
@@ -166,6 +177,8 @@ class _Port:
                     if found not in there:
                         raise MidiError(f"{found} has gone at this very moment")
                     client.midi.open_port(there.index(found), name=CLIENT)  # the other's name is the other's
+                    if client.ports() != there:
+                        raise MidiError("ports come and go: that number may have been another one's by then")
         except MidiError:
             if not self._waiting:
                 self._end(client)

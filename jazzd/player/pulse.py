@@ -33,8 +33,10 @@ class Pulse:
 
     def stop(self) -> None:
         """Silence, whatever else is still to come."""
-        self.do(self._session.silence, "stopping")
-        self._stopped = True
+        try:
+            self.do(self._session.silence, "stopping")
+        finally:
+            self._stopped = True
 
     def _set_timer(self) -> None:
         if (due := self._session.deadline()) == self._due:

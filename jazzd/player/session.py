@@ -235,8 +235,10 @@ class Session:
     def silence(self, reason: str) -> None:
         """Nothing sounds from here on, the human's keys that are passed on included; the next chord struck
         plays again."""
-        self.stop(reason)
-        self._scheduler.panic()
+        try:
+            self.stop(reason)
+        finally:  # whatever is wrong with the solo
+            self._scheduler.panic()
 
     def stop(self, reason: str) -> None:
         """The solo is silent from here on, until the next chord is struck."""

@@ -35,6 +35,8 @@ class Styling:
         shares = {name: share * (1 - self.blend) for name, share in self._chosen.items()}
         if self.blend and (neighbour := self._next()):
             shares[neighbour] = shares.get(neighbour, 0.0) + self.blend
+        if len(shares) > MOST:  # the neighbour is one more
+            del shares[min(shares, key=lambda name: shares[name])]
         return {name: round(share, 4) for name, share in shares.items() if share and name in ready}
 
     @property

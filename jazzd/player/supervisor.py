@@ -142,6 +142,8 @@ class Supervisor:
         self._link: _Link | None = None
         self._reserve: _Link | None = None
         """It has imported what an engine needs, a third of its start, and loads nothing until its `Hello`."""
+        self._ready_at = 0.0
+        """When an engine was last ready."""
         self._log = structlog.get_logger()
 
     @property
@@ -170,14 +172,13 @@ class Supervisor:
         failures = 0
         while True:
             self.state = "starting"
-            began = clock()
             came_up = False
             try:
                 link = await self._connect()
                 came_up, reason = await self._live(link, callbacks)
             except EngineError as error:
                 reason = str(error)
-            if came_up and clock() - began >= STEADY_S:
+            if came_up and clock() - self._ready_at >= STEADY_S:
                 failures = 0
             self.state = "starting" if came_up else "failed"
             self.restarts += 1
@@ -265,7 +266,7 @@ class Supervisor:
             case protocol.Note() if link.warming:
                 link.warming = False
                 link.writer.write(protocol.line(AFTER_WARM_UP))
-                self.state = "ready"
+                self.state, self._ready_at = "ready", asyncio.get_running_loop().time()
                 callbacks.ready()
             case protocol.Note(epoch=AFTER_WARM_UP.epoch):
                 pass  # still of the warm-up
@@ -303,6 +304,10 @@ class Supervisor:
         while True:
             # Counted, not timed: when this process itself stood still, the answer may be waiting to be read.
             await asyncio.sleep(PING_S)
+            if link.stopped and self.state != "ready":
+                self._log.error("engine_stopped", reason="its process was stopped by a signal")
+                link.cut()
+                return
             if self.state != "ready":
                 starting += 1
                 if starting * PING_S == SLOW_START_S:

@@ -1,7 +1,7 @@
 """The last ten minutes, always: what the human played, what was sent, what the engine was asked and made."""
 
 import threading
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import deque
 from functools import partial
 from importlib import metadata
@@ -44,15 +44,17 @@ class _Reel:
             takes.PLAYED.pack_into(self._room, place, at, message.bin())
             self._count += 1
 
-    def since(self, begin: float) -> bytes:
-        """What was played from `begin` on, as PLAYED, in the order in which it came."""
+    def between(self, begin: float, end: float) -> bytes:
+        """What was played from `begin` to `end`, as PLAYED, in the order in which it came."""
         with self._lock:
             room, count = bytes(self._room), self._count
         size = takes.PLAYED.size
         oldest = count % MOST_MESSAGES * size if count > MOST_MESSAGES else 0
         played = (room[oldest:] + room[:oldest])[: min(count, MOST_MESSAGES) * size]
-        first = bisect_left(range(0, len(played), size), begin, key=partial(takes.when, played))
-        return played[first * size :]
+        places = range(0, len(played), size)
+        first = bisect_left(places, begin, key=partial(takes.when, played))
+        last = bisect_right(places, end, key=partial(takes.when, played))
+        return played[first * size : last * size]
 
 
 class Tape:
@@ -101,7 +103,7 @@ class Tape:
         """
         now = self._clock.now()
         begin = max(since, now - LENGTH_S)
-        human, solo = self._human.since(begin), self._solo.since(begin)
+        human, solo = self._human.between(begin, now), self._solo.between(begin, now)
         first = min((takes.when(played) for played in (human, solo) if played), default=begin)
         tempo_then = [bpm for at, bpm in self._tempi if at <= first][-1:]
         return takes.Take(

@@ -9,6 +9,7 @@ from jazzd.player.ledger import Ledger
 
 THRU = -2
 """Owner of the keys that the human holds: the scheduler's own owners count from 0."""
+SUSTAIN, DOWN = 64, 64
 PASSED = ("control_change", "pitchwheel", "aftertouch", "polytouch")
 
 
@@ -18,6 +19,8 @@ class Thru:
     def __init__(self, ledger: Ledger, send: Callable[[mido.Message], None]) -> None:
         self.on = False
         self._ledger, self._send = ledger, send
+        self._pedals: set[int] = set()
+        """Channels whose pedal went down through here."""
 
     def pass_on(self, message: mido.Message) -> None:
         """Sends the message on if that is wanted; what an output cannot take now is lost, as on a cable."""
@@ -26,11 +29,16 @@ class Thru:
                 message.type == "note_off" or not message.velocity
             ):
                 self._ledger.release(THRU, message.channel, message.note)  # also when it is off by now
+            elif message.is_cc(SUSTAIN) and message.value < DOWN and message.channel in self._pedals:
+                self._pedals.discard(message.channel)
+                self._send(message)  # also when it is off by now
             elif not self.on:
                 return
             elif message.type == "note_on":
                 self._ledger.strike(THRU, message.channel, message.note, message.velocity)
             elif message.type in PASSED:
+                if message.is_cc(SUSTAIN) and message.value >= DOWN:
+                    self._pedals.add(message.channel)
                 self._send(message)
         except MidiError:
             pass

@@ -1,6 +1,7 @@
 """Puts the service in force and takes it out again, on whichever system this is."""
 
 import contextlib
+import re
 import shutil
 import subprocess
 import sys
@@ -14,17 +15,19 @@ from jazzd.service.definition import Definition
 
 SYSTEMS = {"linux": systemd.define, "darwin": launchd.define, "win32": windows.define}
 TIMEOUT_S = 120
+ANY = "ANY"
+RUN = (sys.executable, "-m", "jazzd", "run")
 
 
-def definition(command: Sequence[str]) -> Definition:
-    """How this system starts `command` at login, in the folder where we are.
+def definition(command: Sequence[str], folder: Path | None = None) -> Definition:
+    """How this system starts `command` at login, in the folder where we are if no other is named.
 
     Raises JazzdError where it has none of the three ways.
     """
     define = SYSTEMS.get(sys.platform)
     if define is None:
         raise JazzdError(f"{sys.platform} has no login service that jazzd knows; start `jazzd run` yourself")
-    return define(command, Path.home(), Path.cwd())
+    return define(command, Path.home(), folder or Path.cwd())
 
 
 def install(service: Definition) -> None:
@@ -62,10 +65,14 @@ def uninstall(service: Definition) -> bool:
     return True
 
 
-def status(service: Definition) -> dict[str, object]:
-    """Whether the file is there and is ours of today, and what the system says."""
+def status(command: Sequence[str]) -> dict[str, object]:
+    """Whether the file is there and is ours of today, whatever settings and folder it names, and what the
+    system says."""
+    named = [definition(words, Path(ANY)) for words in (command, [*command, "--config", ANY])]
+    service = named[0]
     installed = service.path.exists()
-    current = installed and service.path.read_text(encoding=service.encoding) == service.text
+    text = service.path.read_text(encoding=service.encoding, errors="replace") if installed else ""
+    current = any(re.fullmatch(re.escape(each.text).replace(ANY, ".*"), text) for each in named)
     said = ""
     if installed:
         try:

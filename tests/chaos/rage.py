@@ -109,7 +109,10 @@ class Storm:
         self._found.hanging += len(hanging)
         if hanging:
             self._found.broken.append(f"still sounding after a rest: {hanging}")
-        self._rig.music(time.perf_counter())
+        try:
+            self._rig.music(time.perf_counter())
+        except TimeoutError:
+            self._found.broken.append(f"no music within 20 s after a rest; {self._rig.patchbay()}")
         self._listened = time.perf_counter()
 
     def _choose(self, left: list[Fault]) -> Fault:
@@ -128,7 +131,7 @@ class Storm:
                 lambda status: status["engine"]["state"] == "ready" and status["midi"]["connected"]
             )
         except TimeoutError:
-            self._found.broken.append(f"{fault.name}: not well again within 20 s")
+            self._found.broken.append(f"{fault.name}: not well again within 20 s; {self._rig.patchbay()}")
             return
         if fault.ends_engine:
             self._engine_born = time.perf_counter()

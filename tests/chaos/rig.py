@@ -245,6 +245,11 @@ class Rig:
         self.pianist.go_on()
         return left
 
+    def patchbay(self) -> str:
+        """Which ports JACK has, and what they are connected with."""
+        listed = subprocess.run(["jack_lsp", "-c"], capture_output=True, text=True, timeout=20)
+        return listed.stdout + listed.stderr
+
     def said(self, event: str) -> int:
         """How often the daemon of now has logged that."""
         log = self.folder / f"daemon-{self._logs}.log"
