@@ -3,6 +3,8 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import ClassVar
+from unittest.mock import Mock
 
 import pytest
 import rtmidi
@@ -11,8 +13,9 @@ from mido import Message
 from structlog.testing import capture_logs
 
 from jazzd.errors import MidiError
+from jazzd.player import ports as ports_module
 from jazzd.player.clock import MonotonicClock
-from jazzd.player.drivers import list_ports
+from jazzd.player.drivers import PortList, list_ports
 from jazzd.player.ledger import Ledger
 from jazzd.player.ports import SETTLE_S, Output, Ports, open_ports
 
@@ -51,6 +54,41 @@ def test_without_a_midi_system_there_is_a_reason_and_a_port_that_does_nothing() 
     ports = open_ports("auto", INPUT, OUTPUT, Ear(), MonotonicClock())
     assert (ports.backend, ports.input, ports.output, ports.reason) == ("none", "", "", found.reason)
     ports.send(Message("note_on"))
+    ports.close()
+
+
+class Renumbering:
+    """A client of a system in which a port comes, before the others, while one is being opened."""
+
+    there: ClassVar[list[str]] = ["keyboard", "synth"]
+    opened: ClassVar[list[str]] = []
+    hung_up = False
+
+    def __init__(self, kind: type, backend: str) -> None:
+        self.midi = Mock()
+        self.midi.open_port = self._open
+
+    def ports(self) -> list[str]:
+        return list(self.there)
+
+    def end(self) -> None:
+        pass
+
+    def _open(self, number: int, name: str) -> None:
+        if len(self.there) == 2:
+            self.there.insert(0, "newcomer")
+        self.opened.append(self.there[number])
+
+
+def test_a_port_that_was_given_another_number_meanwhile_is_opened_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ports_module, "Client", Renumbering)
+    monkeypatch.setattr(ports_module, "list_ports", lambda wanted: PortList("jack", (), ()))
+    ports = open_ports("auto", "keyboard", "synth", Ear(), MonotonicClock())
+    assert (ports.input, ports.output, ports.connected) == ("", "synth", False)
+    assert ports.look().found == ("keyboard",)
+    assert Renumbering.opened == ["newcomer", "synth", "keyboard"]
     ports.close()
 
 
@@ -203,7 +241,7 @@ KILLED = """
 import os, sys, time
 from pathlib import Path
 from jazzd.player.clock import MonotonicClock
-from jazzd.player.drivers import list_ports
+from jazzd.player.drivers import PortList, list_ports
 from jazzd.player.ledger import Ledger
 from jazzd.player.ports import open_ports
 

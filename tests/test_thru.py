@@ -34,6 +34,24 @@ OFF = mido.Message("note_off", note=60)
 PEDAL = mido.Message("control_change", control=64, value=127)
 
 
+def test_a_key_that_could_not_go_up_goes_up_later(wire: Wire) -> None:
+    owed: list[bool] = []
+    ledger = Ledger(wire)
+    thru = Thru(ledger, wire, lambda: owed.append(True))
+    thru.on = True
+    thru.pass_on(on(60))
+    wire.cut = True
+    thru.pass_on(OFF)
+    assert owed
+    with pytest.raises(MidiError):
+        ledger.settle()
+    wire.cut = False
+    ledger.settle()
+    ledger.settle()
+    assert [(message.type, message.note) for message in wire.sent] == [("note_on", 60), ("note_off", 60)]
+    assert not ledger.sounding
+
+
 def test_a_pedal_that_went_down_comes_up_although_it_is_switched_off(wire: Wire) -> None:
     thru, up = Thru(Ledger(wire), wire), PEDAL.copy(value=0)
     thru.pass_on(up)

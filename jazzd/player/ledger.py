@@ -42,6 +42,8 @@ class Ledger:
         down = [slot for slot, mark in enumerate(self._marks[:]) if mark]
         self._owners = {divmod(slot, PITCHES): LEFT_BEHIND for slot in down}
         self._channels = {channel for channel, _ in self._owners}
+        self._owed: set[tuple[int, int]] = set()
+        """Keys whose note-off could not be sent."""
         self._lifted: dict[int, float] = {}
         """When each slot was lifted last, in that order; their marks stay for UNDER_WAY_S."""
 
@@ -80,6 +82,12 @@ class Ledger:
             if failures:
                 raise failures[0]
 
+    def settle(self) -> None:
+        """Sends the note-offs that could not be sent when it was their time."""
+        with self._lock:
+            for key in sorted(self._owed):
+                self._lift(*key)
+
     @property
     def sounding(self) -> list[tuple[int, int]]:
         """The keys that are down: (channel, pitch), sorted."""
@@ -92,7 +100,9 @@ class Ledger:
         self._marks.close()
 
     def _lift(self, channel: int, pitch: int) -> None:
+        self._owed.add((channel, pitch))
         self._send(Message("note_off", channel=channel, note=pitch))
+        self._owed.discard((channel, pitch))
         del self._owners[channel, pitch]
         slot = channel * PITCHES + pitch
         self._lifted.pop(slot, None)

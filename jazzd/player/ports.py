@@ -71,7 +71,7 @@ class Ports:
 
     def send(self, message: Message) -> None:
         """Sends on the output port; raises MidiError if the driver would not, or while the port is away."""
-        if not self._closed:
+        if not self._closed and self.backend != "none":
             self._output.send(message)
 
     def open(self) -> None:
@@ -277,12 +277,10 @@ class _OutputPort(_Port):
         super().__init__(rtmidi.MidiOut, rtmidi.MidiIn, wanted, "midi.output")
 
     def send(self, message: Message) -> None:
-        """Raises MidiError while it is away; before it was ever there, nothing happens."""
+        """Raises MidiError while it is away."""
         with self._lock:
             if self._client is None:
-                if self.name:
-                    raise MidiError(f"{self.name} is gone; jazzd waits for its return")
-                return
+                raise MidiError(f"{self.name or self._wanted} is not there; jazzd waits for it")
             if self._client.hung_up:
                 # RtMidi would not say so: it fills a buffer that nobody empties, then waits for ever, and
                 # with it every thread of this process.

@@ -78,6 +78,8 @@ class Scheduler:
         self._serials = itertools.count()
         self._sent = self._late = self._dropped = 0
         self._lateness_ms: deque[float] = deque(maxlen=4096)
+        self._owed_at: float | None = None
+        """When to try again what could not be released."""
         self._failing = self._closed = False
 
     def start(self) -> None:
@@ -135,13 +137,15 @@ class Scheduler:
     def release_all(self) -> None:
         """Sends every sounding note off now; planned notes stay planned."""
         with self._changed:
-            if self._try(self._ledger.release_all):
-                self._offs.clear()
-            else:
-                retry_at = self._clock.now() + RETRY_S
-                self._offs = [(retry_at, serial, note) for _, serial, note in self._offs]
-                heapq.heapify(self._offs)
-                self._changed.notify()
+            self._offs.clear()
+            if not self._try(self._ledger.release_all):
+                self.owe()
+
+    def owe(self) -> None:
+        """The ledger could not release something: it is tried again until it can."""
+        with self._changed:
+            self._owed_at = self._clock.now() + RETRY_S
+            self._changed.notify()
 
     def panic(self) -> list[PlannedNote]:
         """Drops everything planned and silences everything now; returns the dropped notes."""
@@ -172,6 +176,10 @@ class Scheduler:
         """Sends what is due; returns when the next thing is (seconds of the clock), None if there is none."""
         with self._changed:
             struck = []
+            if self._owed_at is not None and self._owed_at <= self._clock.now():
+                self._owed_at = None
+                if not self._try(self._ledger.settle):
+                    self.owe()
             while self._offs and self._offs[0][0] <= self._clock.now():
                 self._release(*heapq.heappop(self._offs))
             while self._ons and self._ons[0][0] <= self._clock.now():
@@ -200,7 +208,7 @@ class Scheduler:
 
     def _release(self, _end: float, serial: int, note: PlannedNote) -> None:
         if not self._try(lambda: self._ledger.release(serial, note.channel, note.pitch)):
-            heapq.heappush(self._offs, (self._clock.now() + RETRY_S, serial, note))
+            self.owe()
 
     def _try(self, send: Callable[[], None]) -> bool:
         try:
@@ -214,7 +222,8 @@ class Scheduler:
         return True
 
     def _next(self) -> float | None:
-        return min((heap[0][0] for heap in (self._ons, self._offs) if heap), default=None)
+        times = [heap[0][0] for heap in (self._ons, self._offs) if heap]
+        return min([*times, *([] if self._owed_at is None else [self._owed_at])], default=None)
 
     def _run(self) -> None:
         log = structlog.get_logger()

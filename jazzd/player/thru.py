@@ -16,9 +16,12 @@ PASSED = ("control_change", "pitchwheel", "aftertouch", "polytouch")
 class Thru:
     """Keys go through the ledger like the solo's own, so that none of them can be left sounding."""
 
-    def __init__(self, ledger: Ledger, send: Callable[[mido.Message], None]) -> None:
+    def __init__(
+        self, ledger: Ledger, send: Callable[[mido.Message], None], owe: Callable[[], None] = lambda: None
+    ) -> None:
+        """`owe` is called when a key could not go up."""
         self.on = False
-        self._ledger, self._send = ledger, send
+        self._ledger, self._send, self._owe = ledger, send, owe
         self._pedals: set[int] = set()
         """Channels whose pedal went down through here."""
 
@@ -30,8 +33,8 @@ class Thru:
             ):
                 self._ledger.release(THRU, message.channel, message.note)  # also when it is off by now
             elif message.is_cc(SUSTAIN) and message.value < DOWN and message.channel in self._pedals:
-                self._pedals.discard(message.channel)
                 self._send(message)  # also when it is off by now
+                self._pedals.discard(message.channel)
             elif not self.on:
                 return
             elif message.type == "note_on":
@@ -41,4 +44,4 @@ class Thru:
                     self._pedals.add(message.channel)
                 self._send(message)
         except MidiError:
-            pass
+            self._owe()
