@@ -48,7 +48,7 @@ setup: .venv/installed
 		{ echo "$(PYTHON) has no venv module: apt-get install python3-venv, then make again."; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 13))' || \
 		$(call install,python3-dev libasound2-dev libjack-jackd2-dev pkg-config g++) || \
-		echo "If python-rtmidi does not compile: apt-get install libasound2-dev libjack-jackd2-dev g++."
+		echo "If python-rtmidi does not compile: apt-get install python3-dev libasound2-dev libjack-jackd2-dev pkg-config g++."
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
