@@ -117,7 +117,7 @@ def private(name: str) -> dict[str, str]:
 
 def start(log: Path) -> subprocess.Popen[bytes]:
     """A server under the name in the environment, ready for clients. Fails the test without one."""
-    with log.open("wb") as output:
+    with log.open("ab") as output:
         process = subprocess.Popen(["jackd", *_ARGUMENTS], stdout=output, stderr=subprocess.STDOUT)
     socket = Path(f"/dev/shm/jack_{os.environ['JACK_DEFAULT_SERVER']}_{os.getuid()}_0")
     deadline = time.perf_counter() + 10

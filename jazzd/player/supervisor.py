@@ -21,7 +21,7 @@ SILENCE_S = 1.0
 """An engine that leaves a ping unanswered for this long counts as dead, one that was stopped at the first,"""
 STARVED_S = 5.0
 """and one that is at work all the same (the machine is busy) after this: a new one would be slower."""
-RESERVE_AFTER_S = 3.0
+RESERVE_AFTER_S = 1.0
 """An engine that has played for this long gets another in reserve: to start that takes computing time."""
 CONNECT_S = 5.0
 FAREWELL_S = 1.0

@@ -108,7 +108,7 @@ class Storm:
         self._found.rests += 1
         self._found.hanging += len(hanging)
         if hanging:
-            self._found.broken.append(f"still sounding after a rest: {hanging}")
+            self._found.broken.append(f"still sounding after a rest: {hanging}; {self._rig.account(hanging)}")
         try:
             self._rig.music(time.perf_counter())
         except TimeoutError:

@@ -250,6 +250,18 @@ class Rig:
         listed = subprocess.run(["jack_lsp", "-c"], capture_output=True, text=True, timeout=20)
         return listed.stdout + listed.stderr
 
+    def account(self, keys: list[Key]) -> str:
+        """What the daemon says of keys that hang: whether it has sent their note-offs, and so lost nothing."""
+        sounding = self.status()["notes"]["sounding"]
+        solo = mido.MidiFile(self.ask(do="keep")["file"])
+        at, last = 0.0, dict[Key, str]()
+        for message in solo:
+            at += message.time
+            if message.type in ("note_on", "note_off"):
+                last[message.channel, message.note] = f"{message.type} {solo.length - at:.2f} s before"
+        told = ", ".join(f"{key}: {last.get(key, 'nothing')}" for key in keys)
+        return f"jazzd knows of {sounding}, and sent last: {told}"
+
     def said(self, event: str) -> int:
         """How often the daemon of now has logged that."""
         log = self.folder / f"daemon-{self._logs}.log"
