@@ -58,6 +58,15 @@ def test_a_mark_stays_for_as_long_as_the_last_note_off_may_be_under_way(tmp_path
     assert (0, 60) not in Ledger(synth.send, tmp_path / "ledger").sounding
 
 
+def test_keys_that_are_up_can_be_lifted_again_and_those_that_are_down_are_left_alone(synth: Synth) -> None:
+    ledger = Ledger(synth.send)
+    ledger.strike(1, 0, 60, 80)
+    synth.down[0, 61] = 80  # its note-off was lost
+    ledger.lift_again([(0, 60), (0, 61)])
+    assert synth.down == {(0, 60): 80}
+    assert ledger.sounding == [(0, 60)]
+
+
 def test_an_old_note_does_not_cut_a_new_one(synth: Synth) -> None:
     ledger = Ledger(synth.send)
     ledger.strike(1, 0, 60, 80)

@@ -42,6 +42,8 @@ STOP_S = 4.0
 """A part that has not closed this long after SIGTERM is left to the system; the notes are off long before."""
 LOOK_S = 0.25
 """How often the ports are looked at: they are back in use within a second of their return."""
+AGAIN_S = 1.0
+"""The first note-offs on a new port are sent again after this: they count more than any others."""
 TELL_S, HEALTHY_S = 1.0, 0.1
 """How often the service manager is told of us, and how long the sending of one note may take."""
 UNREACHABLE = (
@@ -107,8 +109,13 @@ async def _life(
         log.warning("ports_lost", ports=names)
         pulse.do(session.silence, "ports_lost")
 
+    def release() -> None:
+        down = ledger.sounding
+        scheduler.release_all()
+        loop.call_later(AGAIN_S, pulse.do, _lift_again, ledger, down)
+
     def found(names: Sequence[str]) -> None:
-        scheduler.release_all()  # what could not be released when they went
+        release()  # what could not be released when they went
         _choose_program(settings, output)
         log.info("ports_found", ports=names)
 
@@ -157,8 +164,8 @@ async def _life(
         stack.push_async_callback(_end, keeping)
         stack.callback(pulse.stop)
 
-        await asyncio.sleep(ports.ready_at - clock.now())
-        scheduler.release_all()  # what an earlier run left sounding, before anything else is sent
+        await _settled(ports, clock)
+        release()  # what an earlier run left sounding, before anything else is sent
         _choose_program(settings, output)
         scheduler.start()
         looking = asyncio.create_task(_look_after(ports, clock, found, lost))
@@ -255,10 +262,20 @@ async def _look_after(
             if change.lost:
                 lost(change.lost)
             if change.found:
-                await asyncio.sleep(ports.ready_at - clock.now())
+                await _settled(ports, clock)
                 found(change.found)
         except Exception:  # whatever a driver does: the next look may find it well again
             structlog.get_logger().exception("ports_not_looked_at")
+
+
+async def _settled(ports: Ports, clock: Clock) -> None:
+    while (wait_s := ports.ready_at - clock.now()) > 0:  # a timer may come a little early
+        await asyncio.sleep(wait_s)
+
+
+def _lift_again(ledger: Ledger, keys: Sequence[tuple[int, int]]) -> None:
+    with contextlib.suppress(MidiError):  # the output is away again: what sounds is told when it is back
+        ledger.lift_again(keys)
 
 
 def _choose_program(settings: Settings, output: Output) -> None:

@@ -4,7 +4,7 @@ import math
 import mmap
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mido import Message
@@ -87,6 +87,14 @@ class Ledger:
         with self._lock:
             for key in sorted(self._owed):
                 self._lift(*key)
+
+    def lift_again(self, keys: Iterable[tuple[int, int]]) -> None:
+        """Sends the note-offs of these keys, those that are up, once more: the first may have been lost on a
+        port that was opened just before."""
+        with self._lock:
+            for channel, pitch in keys:
+                if (channel, pitch) not in self._owners:
+                    self._send(Message("note_off", channel=channel, note=pitch))
 
     @property
     def sounding(self) -> list[tuple[int, int]]:

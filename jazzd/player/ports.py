@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import math
 import sys
 import threading
 import time
@@ -44,8 +45,6 @@ class Ports:
     def __init__(self, wanted: str, names: tuple[str, str], on_message: OnMessage, clock: Clock) -> None:
         self.backend = "none"
         self.reason = ""
-        self.ready_at = clock.now()
-        """Nothing should be sent before this (seconds of the clock)."""
         self._wanted = wanted
         self._input, self._output = _InputPort(names[0], _receiver(on_message, clock)), _OutputPort(names[1])
         self._clock = clock
@@ -61,6 +60,11 @@ class Ports:
         return self._output.name
 
     @property
+    def ready_at(self) -> float:
+        """Nothing that is sent before this (seconds of the clock) arrives for sure."""
+        return max(self._input.ready_at, self._output.ready_at)
+
+    @property
     def connected(self) -> bool:
         return self._input.usable and self._output.usable
 
@@ -70,9 +74,15 @@ class Ports:
         return tuple(port.name for port in (self._input, self._output) if port.is_open and not port.theirs)
 
     def send(self, message: Message) -> None:
-        """Sends on the output port; raises MidiError if the driver would not, or while the port is away."""
-        if not self._closed and self.backend != "none":
-            self._output.send(message)
+        """Sends on the output port.
+
+        Raises MidiError if the driver would not, or while the port is away, or so new that it may be lost.
+        """
+        if self._closed or self.backend == "none":
+            return
+        if self._clock.now() < self._output.ready_at:
+            raise MidiError(f"{self._output.name} was opened just now; jazzd waits until it can be played to")
+        self._output.send(message)
 
     def open(self) -> None:
         """Opens what is not open. Raises MidiError where there is no backend, or no such port."""
@@ -87,7 +97,7 @@ class Ports:
             if not port.is_open:
                 try:
                     port.open(self.backend, () if other.theirs else (other.name,))
-                    self.ready_at = self._clock.now() + SETTLE_S
+                    port.ready_at = self._clock.now() + SETTLE_S
                 except MidiError as error:
                     failure = failure or error
         self.reason = str(failure or "")
@@ -136,6 +146,8 @@ class _Port:
         """As others see it; while it is away, what it was."""
         self.theirs = False
         """Whether it is somebody else's, who may take it away, or was when it was there last."""
+        self.ready_at = -math.inf
+        """Seconds of the clock."""
         self._kind, self._others, self._wanted, self._key = kind, others, wanted, key
         self._lock = threading.Lock()
         self._client: Client | None = None

@@ -153,7 +153,7 @@ class Supervisor:
 
     def send(self, message: protocol.Message) -> None:
         """Sends to the engine; while none is ready, nothing happens."""
-        if self._link and self.state == "ready":
+        if self._link and self.state == "ready" and not self._link.writer.is_closing():
             self._link.writer.write(protocol.line(message))
 
     async def run(self, callbacks: Callbacks) -> None:

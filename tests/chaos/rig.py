@@ -251,7 +251,7 @@ class Rig:
         return listed.stdout + listed.stderr
 
     def account(self, keys: list[Key]) -> str:
-        """What the daemon says of keys that hang: whether it has sent their note-offs, and so lost nothing."""
+        """What the daemon says of keys that hang: whether it has sent their note-offs."""
         sounding = self.status()["notes"]["sounding"]
         solo = mido.MidiFile(self.ask(do="keep")["file"])
         at, last = 0.0, dict[Key, str]()
