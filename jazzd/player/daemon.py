@@ -269,8 +269,8 @@ async def _look_after(
 
 
 async def _settled(ports: Ports, clock: Clock) -> None:
-    while (wait_s := ports.ready_at - clock.now()) > 0:  # a timer may come a little early
-        await asyncio.sleep(wait_s)
+    """Returns when what is sent arrives; uvloop's timers may come a millisecond early."""
+    await asyncio.sleep(ports.ready_at - clock.now() + 0.002)
 
 
 def _lift_again(ledger: Ledger, keys: Sequence[tuple[int, int]]) -> None:
