@@ -243,10 +243,11 @@ from pathlib import Path
 from jazzd.player.clock import MonotonicClock
 from jazzd.player.drivers import PortList, list_ports
 from jazzd.player.ledger import Ledger
-from jazzd.player.ports import open_ports
+from jazzd.player.ports import SETTLE_S, open_ports
 
 ports = open_ports("jack", "loopMIDI Port 1", "loopMIDI Port 2", print, MonotonicClock())
 sys.stdin.readline()
+time.sleep(SETTLE_S)
 ledger = Ledger(ports.send, Path(sys.argv[1]))
 for pitch in (60, 64, 67):
     ledger.strike(pitch, 0, pitch, 80)
