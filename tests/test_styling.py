@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jazzd.engine.protocol import Revise, Style, StyleSettings
+from jazzd.engine.protocol import MOST_STYLES, Revise, Style, StyleSettings
 from jazzd.errors import JazzdError
-from jazzd.player.styling import MOST, PLAIN, Styling
+from jazzd.player.styling import PLAIN, Styling
 
 FILES = (
     Style(name="cool", status="ready", program=3, settings=StyleSettings(temperature=0.5)),
@@ -85,9 +85,9 @@ def test_the_blend_goes_towards_the_next_style_and_from_the_last_to_the_plain_ba
 def test_a_blend_of_the_most_styles_is_no_more_than_an_engine_takes() -> None:
     styling = Styling()
     styling.records = tuple(Style(name=f"s{number}", status="ready") for number in range(10))
-    styling.use({f"s{number}": (number + 1) / 10 for number in range(MOST)})
+    styling.use({f"s{number}": (number + 1) / 10 for number in range(MOST_STYLES)})
     styling.blend = 0.5
-    assert len(styling.mix) == MOST
+    assert len(styling.mix) == MOST_STYLES
     Revise(epoch=1, now=0, floor=0, mix=tuple(styling.mix.items()))
 
 

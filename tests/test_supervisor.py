@@ -2,6 +2,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -142,6 +143,23 @@ async def test_an_engine_that_has_played_a_while_gets_one_in_reserve(monkeypatch
     assert children() == before
 
 
+async def test_without_file_handles_there_is_no_engine_for_now_and_the_player_lives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(supervisor, "BACK_OFF_S", (0.02,))
+    pair, refusals = socket.socketpair, [OSError(24, "Too many open files")] * 2
+
+    def socketpair() -> tuple[socket.socket, socket.socket]:
+        if refusals:
+            raise refusals.pop()
+        return pair()
+
+    monkeypatch.setattr(socket, "socketpair", socketpair)
+    async with playing(fake()) as player:
+        await player.ready()
+        assert player.keeper.restarts == 2
+
+
 async def test_a_child_that_stands_still_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "PING_S", 0.02)
     monkeypatch.setattr(supervisor, "SILENCE_S", 0.4)
@@ -160,8 +178,10 @@ async def test_one_that_was_stopped_is_not_waited_for(monkeypatch: pytest.Monkey
     monkeypatch.setattr(supervisor, "SILENCE_S", 60.0)
     async with playing(fake()) as player:
         await player.ready()
-        os.kill(player.keeper.pid or 0, signal.SIGSTOP)
+        pid = player.keeper.pid or 0
+        os.kill(pid, signal.SIGSTOP)
         await player.until(lambda: player.calls == ["ready", "lost", "ready"])
+        assert not alive(pid)
 
 
 async def test_one_that_is_stopped_while_it_starts_is_not_waited_for_either(
@@ -212,8 +232,10 @@ async def test_nobody_is_left_behind_whenever_it_ends(
     monkeypatch.setattr(supervisor, "PING_S", 0.02)
     monkeypatch.setattr(supervisor, "RESERVE_AFTER_S", 0.0)
     before = children()
-    async with playing(fake()):
+    async with playing(fake()) as player:
         await asyncio.sleep(after_s)
+        pid = player.keeper.pid
+    assert pid is None or not alive(pid)
     for _ in range(500):  # one whose start was cut off ends by itself
         if children() == before:
             break

@@ -37,6 +37,8 @@ class Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+MOST_KEYS_AHEAD, MOST_STYLES = 32, 8
+"""Keys of one chord to come, styles of one mix."""
 Weights = Annotated[tuple[Annotated[float, Field(ge=0.0, le=1e6)], ...], Field(min_length=12, max_length=12)]
 """What the chances of the pitch classes (C first) are multiplied by; 0 forbids."""
 EVEN: Weights = (1.0,) * 12
@@ -66,7 +68,7 @@ class Change(Message):
     """A chord that is known before it sounds: its keys become rows when the solo gets there."""
 
     at: Tick
-    keys: tuple[Key, ...] = Field(default=(), max_length=32)
+    keys: tuple[Key, ...] = Field(default=(), max_length=MOST_KEYS_AHEAD)
     weights: Weights = EVEN
     strong: Weights | None = None
 
@@ -75,7 +77,7 @@ StyleName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Share = Annotated[float, Field(ge=0.0, le=2.0)]
 
 
-Mix = Annotated[tuple[tuple[StyleName, Share], ...], Field(max_length=8)]
+Mix = Annotated[tuple[tuple[StyleName, Share], ...], Field(max_length=MOST_STYLES)]
 
 
 class StyleSettings(Message):

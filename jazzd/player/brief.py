@@ -26,8 +26,6 @@ STRONG_BEATS = 2
 FORESEEN_S = 2.0
 """How long ago a chord of a form may have begun and still be told again."""
 MOST_FORESEEN = 64
-MOST_KEYS = 32
-"""Of one chord to come: a human may have played a line over the chord that is heard again."""
 
 
 class Brief:
@@ -104,7 +102,9 @@ class Brief:
     def _change(self, timeline: Timeline, change: Foreseen) -> protocol.Change:
         at, length = timeline.tick(change.at), min(max(to_ticks(change.duration_s), 1), LONGEST_NOTE_TICKS)
         weights, strong = self._knobs.weights(change.chord)
-        keys = tuple(protocol.Key(at, length, pitch, velocity) for pitch, velocity in change.keys[:MOST_KEYS])
+        # A human may have played a long line over a chord that is heard again.
+        struck = change.keys[: protocol.MOST_KEYS_AHEAD]
+        keys = tuple(protocol.Key(at, length, pitch, velocity) for pitch, velocity in struck)
         return protocol.Change(at=at, keys=keys, weights=weights, strong=strong)
 
 

@@ -78,13 +78,13 @@ def list_ports(backend: str = "auto") -> PortList:
     reasons = []
     for name in _AUTO if backend == "auto" else (backend,):
         try:
-            return PortList(name, names(rtmidi.MidiIn, name), names(rtmidi.MidiOut, name))
+            return PortList(name, port_names(rtmidi.MidiIn, name), port_names(rtmidi.MidiOut, name))
         except MidiError as error:
             reasons.append(str(error))
     return PortList("none", (), (), "; ".join(reasons))
 
 
-def names(kind: type, backend: str) -> tuple[str, ...]:
+def port_names(kind: type, backend: str) -> tuple[str, ...]:
     """The ports that a client of that kind could open. Raises MidiError."""
     client = Client(kind, backend)
     try:

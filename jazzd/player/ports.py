@@ -16,10 +16,11 @@ from mido import Message
 
 from jazzd.errors import MidiError
 from jazzd.player.clock import Clock
-from jazzd.player.drivers import CLIENT, Client, as_midi_error, list_ports, names
+from jazzd.player.drivers import CLIENT, Client, as_midi_error, list_ports, port_names
 from jazzd.player.messages import parse
 
 CLOSE_S = 1.0
+"""How long a look that is under way is waited for."""
 SETTLE_S = 0.25
 """What is sent sooner than this after opening is lost on some drivers (0.2 s was measured on JACK)."""
 
@@ -251,9 +252,9 @@ class _Port:
                 f"no MIDI port has {self._wanted!r} in its name (there are: {there}): create it with "
                 f"loopMIDI, or set {self._key} to one of these"
             )
-        before = names(self._others, backend)
+        before = port_names(self._others, backend)
         client.midi.open_virtual_port(self._wanted)
-        after = names(self._others, backend)
+        after = port_names(self._others, backend)
         seen = (name for name in after if name not in before and self._wanted in name)
         return next(seen, self._wanted)
 

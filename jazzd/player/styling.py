@@ -4,13 +4,11 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jazzd.engine.protocol import Style
+from jazzd.engine.protocol import MOST_STYLES, Style
 from jazzd.errors import JazzdError
 
 PLAIN = ""
 """The name of no style: the base as it is."""
-MOST = 8
-"""Styles of one mix."""
 
 
 class Styling:
@@ -35,7 +33,7 @@ class Styling:
         shares = {name: share * (1 - self.blend) for name, share in self._chosen.items()}
         if self.blend and (neighbour := self._next()):
             shares[neighbour] = shares.get(neighbour, 0.0) + self.blend
-        if len(shares) > MOST:  # the neighbour is one more
+        if len(shares) > MOST_STYLES:  # the neighbour is one more
             del shares[min(shares, key=lambda name: shares[name])]
         return {name: round(share, 4) for name, share in shares.items() if share and name in ready}
 
@@ -84,8 +82,8 @@ class Styling:
                 )
             if not 0 <= share <= 1:
                 raise JazzdError(f"{name}: {share:g} is no share of a mix; give numbers from 0 to 1")
-        if len(shares) > MOST:
-            raise JazzdError(f"{len(shares)} styles at once; {MOST} is the most")
+        if len(shares) > MOST_STYLES:
+            raise JazzdError(f"{len(shares)} styles at once; {MOST_STYLES} is the most")
         self._choose(shares.items())
         self.blend = 0.0
 

@@ -210,7 +210,10 @@ class Supervisor:
     async def _spawn(self) -> _Link:
         # An inherited socket, not an address: nobody else can connect, and when either process dies, however
         # it dies, the other one reads the end of the stream.
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:  # no file handles are left, which may pass
+            raise EngineError(f"cannot talk to an engine: {error.strerror}") from None
         with theirs:
             reader, writer = await asyncio.open_unix_connection(sock=ours, limit=protocol.LINE_LIMIT)
             try:
