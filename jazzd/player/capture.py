@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import mido
 
 from jazzd.music.notes import MidiPitch, Seconds
+from jazzd.player.messages import SUSTAIN
 
 SHORTEST_SETTLE, LONGEST_SETTLE = 0.008, 0.025
 """Seconds of quiet after a note-on that make what was struck a chord."""
@@ -16,7 +17,7 @@ LONGEST_GESTURE = 0.100
 FRESH_CHORD = 3
 """So many keys struck together over a held pedal are a new harmony, not colour on the old one."""
 REMEMBERED_GAPS = 16
-SUSTAIN, RESET_ALL_CONTROLLERS = 64, 121
+RESET_ALL_CONTROLLERS = 121
 
 
 @dataclass(frozen=True)

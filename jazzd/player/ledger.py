@@ -10,6 +10,7 @@ from pathlib import Path
 from mido import Message
 
 from jazzd.errors import MidiError
+from jazzd.player.messages import SUSTAIN
 
 CHANNELS, PITCHES = 16, 128
 LEFT_BEHIND = -1
@@ -17,7 +18,7 @@ LEFT_BEHIND = -1
 UNDER_WAY_S = 1.0
 """A note-off sent so long ago has reached the driver: before, it may die with this process."""
 
-_SUSTAIN, _ALL_SOUND_OFF, _ALL_NOTES_OFF = 64, 120, 123
+_ALL_SOUND_OFF, _ALL_NOTES_OFF = 120, 123
 
 
 class Ledger:
@@ -74,7 +75,7 @@ class Ledger:
                 except Exception as error:  # the other keys must still go up
                     failures.append(error)
             for channel in sorted(self._channels):
-                for control in (_SUSTAIN, _ALL_NOTES_OFF, _ALL_SOUND_OFF):
+                for control in (SUSTAIN, _ALL_NOTES_OFF, _ALL_SOUND_OFF):
                     try:
                         self._send(Message("control_change", channel=channel, control=control, value=0))
                     except Exception as error:

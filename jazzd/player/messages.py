@@ -5,6 +5,9 @@ from collections.abc import Iterator, Sequence
 
 from mido import Message
 
+SUSTAIN, SUSTAIN_DOWN = 64, 64
+"""The pedal's control, and the value from which it is down."""
+
 _REAL_TIME = 0xF8
 _CHANNEL = {0x80: 2, 0x90: 2, 0xA0: 2, 0xB0: 2, 0xC0: 1, 0xD0: 1, 0xE0: 2}
 _SYSTEM = {0xF1: 1, 0xF2: 2, 0xF3: 1, 0xF6: 0, 0xF8: 0, 0xFA: 0, 0xFB: 0, 0xFC: 0, 0xFF: 0}

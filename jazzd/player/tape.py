@@ -13,12 +13,12 @@ from jazzd.engine import protocol
 from jazzd.music.tempo import TICKS_PER_SECOND
 from jazzd.player.brief import STRONG_BEATS
 from jazzd.player.clock import Clock
+from jazzd.player.messages import SUSTAIN
 from jazzd.player.soloist import EngineLink
 
 LENGTH_S = 600.0
 MOST_MESSAGES, MOST_EVENTS = 30_000, 20_000
 """What is kept at most, however fast it comes in: a flood pushes the older part out sooner."""
-SUSTAIN = 64
 
 
 class _Passage:

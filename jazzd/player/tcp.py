@@ -9,7 +9,7 @@ from mido import Message
 
 from jazzd.errors import ConfigError, MidiError
 from jazzd.player.clock import Clock
-from jazzd.player.messages import Decoder
+from jazzd.player.messages import SUSTAIN, SUSTAIN_DOWN, Decoder
 
 BUFFER_LIMIT = 1 << 20
 """Bytes that a client may be behind in reading; then it is dropped."""
@@ -19,7 +19,6 @@ _READ_SIZE = 4096
 _TURN = 16  # messages of one client in one turn of the loop: the others, and the music, come in between
 _SEND_BUFFER = 65536
 _CLOSE_TIMEOUT_S = 0.5
-_SUSTAIN = 64
 
 
 class TcpServer:
@@ -124,14 +123,14 @@ class _Held:
             self._keys.add((message.channel, message.note))
         elif message.type in ("note_on", "note_off"):
             self._keys.discard((message.channel, message.note))
-        elif message.type == "control_change" and message.control == _SUSTAIN:
-            (self._pedals.add if message.value >= 64 else self._pedals.discard)(message.channel)
+        elif message.type == "control_change" and message.control == SUSTAIN:
+            (self._pedals.add if message.value >= SUSTAIN_DOWN else self._pedals.discard)(message.channel)
 
     def released(self) -> list[Message]:
         keys, pedals = sorted(self._keys), sorted(self._pedals)
         return [
             *(Message("note_off", channel=channel, note=note) for channel, note in keys),
-            *(Message("control_change", channel=channel, control=_SUSTAIN, value=0) for channel in pedals),
+            *(Message("control_change", channel=channel, control=SUSTAIN, value=0) for channel in pedals),
         ]
 
 

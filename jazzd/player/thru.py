@@ -6,10 +6,10 @@ import mido
 
 from jazzd.errors import MidiError
 from jazzd.player.ledger import Ledger
+from jazzd.player.messages import SUSTAIN, SUSTAIN_DOWN
 
 THRU = -2
 """Owner of the keys that the human holds: the scheduler's own owners count from 0."""
-SUSTAIN, DOWN = 64, 64
 PASSED = ("control_change", "pitchwheel", "aftertouch", "polytouch")
 
 
@@ -32,7 +32,7 @@ class Thru:
                 message.type == "note_off" or not message.velocity
             ):
                 self._ledger.release(THRU, message.channel, message.note)  # also when it is off by now
-            elif message.is_cc(SUSTAIN) and message.value < DOWN and message.channel in self._pedals:
+            elif message.is_cc(SUSTAIN) and message.value < SUSTAIN_DOWN and message.channel in self._pedals:
                 self._send(message)  # also when it is off by now
                 self._pedals.discard(message.channel)
             elif not self.on:
@@ -40,7 +40,7 @@ class Thru:
             elif message.type == "note_on":
                 self._ledger.strike(THRU, message.channel, message.note, message.velocity)
             elif message.type in PASSED:
-                if message.is_cc(SUSTAIN) and message.value >= DOWN:
+                if message.is_cc(SUSTAIN) and message.value >= SUSTAIN_DOWN:
                     self._pedals.add(message.channel)
                 self._send(message)
         except MidiError:
