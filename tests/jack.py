@@ -3,12 +3,11 @@
 Use: `pytest_plugins = ["jack"]` and the fixture `jack_server`.
 """
 
-import contextlib
-import gc
 import itertools
 import os
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -55,9 +54,9 @@ class JackClient:
         self._out = rtmidi.MidiOut(rtapi=rtmidi.API_UNIX_JACK, name="musician out")
         self._in = rtmidi.MidiIn(rtapi=rtmidi.API_UNIX_JACK, name="musician in")
         self._in.ignore_types(sysex=False, timing=False, active_sense=False)
-        record = self._record
-        self._in.set_callback(record)
-        self._kept = gc.get_referrers(record)  # see player/ports.py
+        self._leaving = threading.Event()
+        self._reader = threading.Thread(target=self._read, daemon=True)  # no callback: see player/ports.py
+        self._reader.start()
         if into:
             self._out.open_port(_index(self._out, into, timeout_s), name="out")
         if listen_to:
@@ -68,8 +67,8 @@ class JackClient:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._in.cancel_callback()
-        time.sleep(0.05)
+        self._leaving.set()
+        self._reader.join()
         for port in (self._in, self._out):
             port.close_port()
             port.delete()
@@ -106,8 +105,10 @@ class JackClient:
                 down.discard((message.channel, message.note))
         return down
 
-    def _record(self, event: tuple[list[int], float], _data: object) -> None:
-        self.heard.append((time.perf_counter(), mido.Message.from_bytes(event[0])))
+    def _read(self) -> None:
+        while not self._leaving.wait(0.0005):
+            while event := self._in.get_message():
+                self.heard.append((time.perf_counter(), mido.Message.from_bytes(event[0])))
 
 
 def private(name: str) -> dict[str, str]:
@@ -122,10 +123,9 @@ def start(log: Path) -> subprocess.Popen[bytes]:
     socket = Path(f"/dev/shm/jack_{os.environ['JACK_DEFAULT_SERVER']}_{os.getuid()}_0")
     deadline = time.perf_counter() + 10
     while time.perf_counter() < deadline and process.poll() is None:
-        if socket.exists():
-            with contextlib.suppress(rtmidi.SystemError):
-                rtmidi.MidiOut(rtapi=rtmidi.API_UNIX_JACK, name="probe").delete()
-                return process
+        # A client of our own would not do: others of this process may have outlived the last server.
+        if socket.exists() and subprocess.run(["jack_lsp"], capture_output=True).returncode == 0:
+            return process
         time.sleep(0.02)
     process.kill()
     pytest.fail(f"jackd did not start: {log.read_text(errors='replace')[-2000:]}")

@@ -2,10 +2,13 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 from unittest.mock import Mock
 
+import jack
 import pytest
 import rtmidi
 from jack import JackClient
@@ -15,9 +18,9 @@ from structlog.testing import capture_logs
 from jazzd.errors import MidiError
 from jazzd.player import ports as ports_module
 from jazzd.player.clock import MonotonicClock
-from jazzd.player.drivers import PortList, list_ports
+from jazzd.player.drivers import PortList, end_orphans, list_ports
 from jazzd.player.ledger import Ledger
-from jazzd.player.ports import SETTLE_S, Output, Ports, open_ports
+from jazzd.player.ports import SETTLE_S, Change, Output, Ports, open_ports
 
 pytestmark = pytest.mark.in_time
 
@@ -65,7 +68,7 @@ class Renumbering:
     hung_up = False
 
     def __init__(self, kind: type, backend: str) -> None:
-        self.midi = Mock()
+        self.backend, self.midi = backend, Mock()
         self.midi.open_port = self._open
 
     def ports(self) -> list[str]:
@@ -235,6 +238,30 @@ def test_a_jack_server_that_dies_is_an_error_and_not_the_end(jack_server: subpro
         with pytest.raises(MidiError, match="the JACK server is gone"):
             ports.send(Message("note_on"))
     ports.close()
+
+
+def test_nothing_is_opened_beside_a_client_that_outlived_its_server(
+    jack_server: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    ports, log = open_jack(Ear()), tmp_path / "second.log"
+    jack_server.terminate()
+    jack_server.wait()
+    second = jack.start(log)
+    assert "first jazzd lets go" in list_ports("jack").reason
+    with ThreadPoolExecutor(1) as other_thread:
+        look = partial(other_thread.submit, ports.look)
+        assert look().result().lost == ("jazzd:" + INPUT, "jazzd-01:" + OUTPUT)
+        assert look().result() == Change(), "what is left of the first server is in the way"
+    began = time.perf_counter()
+    end_orphans()
+    assert time.perf_counter() - began < 0.5, "RtMidi's own wait is a second"
+    assert ports.look().found
+    time.sleep(SETTLE_S)
+    with JackClient(listen_to=OUTPUT) as musician:
+        ports.send(Message("note_on"))
+        musician.wait_for(bool)
+    ports.close()
+    jack.end(second, log)
 
 
 KILLED = """

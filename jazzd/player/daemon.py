@@ -22,6 +22,7 @@ from jazzd.music.notes import Seconds
 from jazzd.player import control, setup
 from jazzd.player.clock import Clock, MonotonicClock
 from jazzd.player.commands import Answer, Commands
+from jazzd.player.drivers import end_orphans
 from jazzd.player.echo import EchoGuard
 from jazzd.player.keeper import Keeper
 from jazzd.player.ledger import Ledger
@@ -259,6 +260,7 @@ async def _look_after(
         await asyncio.sleep(LOOK_S)
         try:
             change = await asyncio.to_thread(ports.look)  # a driver that hangs must not hang the loop
+            end_orphans()
             if change.lost:
                 lost(change.lost)
             if change.found:

@@ -1,10 +1,12 @@
 """The MIDI systems that there may be: the ports they have, and a client of one."""
 
 import contextlib
-import ctypes
 import os
+import signal
 import socket
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,8 @@ from jazzd.errors import MidiError
 
 CLIENT = "jazzd"
 """Our name in the eyes of others."""
+PAUSE_S = 0.05
+"""Between one client that comes or goes and the next."""
 _APIS = {
     "alsa": rtmidi.API_LINUX_ALSA,
     "jack": rtmidi.API_UNIX_JACK,
@@ -39,7 +43,9 @@ class Client:
     """A client for one direction: `kind` is MidiIn or MidiOut. Raises MidiError where the system is none."""
 
     def __init__(self, kind: type, backend: str) -> None:
-        self._backend = backend
+        self.backend = backend
+        if any(client.hung_up for client in list(_clients)):
+            raise MidiError("the JACK server is gone; first jazzd lets go of what it had there")
         self._server = _connect_jack() if backend == "jack" and sys.platform == "linux" else None
         try:
             self.midi = _client(kind, backend)
@@ -47,6 +53,8 @@ class Client:
             if self._server is not None:
                 self._server.close()
             raise
+        _clients.add(self)
+        self._pause()
 
     @property
     def hung_up(self) -> bool:
@@ -55,20 +63,49 @@ class Client:
 
     def ports(self) -> list[str]:
         """What it could open. Raises MidiError."""
-        with as_midi_error(self._backend):
+        with as_midi_error(self.backend):
             return list(self.midi.get_ports())
 
     def end(self) -> None:
-        """Lets go of it, and of what it has opened."""
-        if self.hung_up:
-            # Closing would wait a second for a server that is no more, with the interpreter lock in its
-            # hands, and so would the end of the object: it never ends.
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.midi))
-        else:
+        """Lets go of it, and of what it has opened.
+
+        Where its server is no more that is left to `end_orphans`, unless this is the main thread.
+        """
+        if not self.hung_up:
+            self._pause()
             self.midi.close_port()
-            self.midi.delete()
+            self._delete()
+        elif threading.current_thread() is threading.main_thread():
+            with _no_waiting():
+                self._delete()
+        else:
+            _orphans.append(self)
+
+    def _pause(self) -> None:
+        # JACK is not up to clients that come and go at the same moment: one that goes may be ended before it
+        # has given the turn to the next, and in synchronous mode the server never gets over that.
+        if self.backend == "jack":
+            time.sleep(PAUSE_S)
+
+    def _delete(self) -> None:
+        _clients.discard(self)
+        self.midi.delete()
         if self._server is not None:
             self._server.close()
+
+
+_clients: set[Client] = set()
+"""Those of this process. libjack has one table of semaphores for all of them, by the number that the server
+has given a client. One that outlived its server would leave that table as it was, and what was opened next
+would signal the semaphores of clients that are no more: the new server then waits for those it has, in every
+cycle, and nobody hears anything."""
+_orphans: list[Client] = []
+
+
+def end_orphans() -> None:
+    """Lets go of the clients that have ended after their server. For the main thread: see `_no_waiting`."""
+    while _orphans:
+        _orphans.pop().end()
 
 
 def list_ports(backend: str = "auto") -> PortList:
@@ -123,6 +160,19 @@ def _hung_up(connection: socket.socket) -> bool:
         return False
     except OSError:
         return True
+
+
+@contextlib.contextmanager
+def _no_waiting() -> Iterator[None]:
+    """RtMidi's output would wait here for a second, with the interpreter lock in its hands, for a server that
+    is no more. A signal ends such a wait; only the main thread is sure to have it."""
+    before = signal.signal(signal.SIGALRM, lambda _number, _frame: None)
+    running = signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *running)
+        signal.signal(signal.SIGALRM, before)
 
 
 @contextlib.contextmanager

@@ -16,11 +16,13 @@ from mido import Message
 
 from jazzd.errors import MidiError
 from jazzd.player.clock import Clock
-from jazzd.player.drivers import CLIENT, Client, as_midi_error, list_ports, port_names
+from jazzd.player.drivers import CLIENT, Client, as_midi_error, list_ports
 from jazzd.player.messages import parse
 
 CLOSE_S = 1.0
 """How long a look that is under way is waited for."""
+READ_S = 0.001
+"""How often an input of JACK is read: a message is late by half of that."""
 SETTLE_S = 0.25
 """What is sent sooner than this after opening is lost on some drivers (0.2 s was measured on JACK)."""
 
@@ -87,23 +89,27 @@ class Ports:
 
     def open(self) -> None:
         """Opens what is not open. Raises MidiError where there is no backend, or no such port."""
-        if not any(port.is_open or port.waits for port in (self._input, self._output)):
+        if self.backend == "none":
             found = list_ports(self._wanted)
-            if found.backend == "none":
-                self.reason = found.reason
-                raise MidiError(found.reason)
-            self.backend = found.backend
+            self.backend, self.reason = found.backend, found.reason
+        failure = MidiError(self.reason) if self.backend == "none" else self._open()
+        self.reason = str(failure or "")
+        if failure:
+            raise failure
+
+    def _open(self) -> MidiError | None:
+        """The first thing that went wrong, if any did."""
         failure = None
         for port, other in ((self._input, self._output), (self._output, self._input)):
             if not port.is_open:
                 try:
-                    port.open(self.backend, () if other.theirs else (other.name,))
+                    for each in (port, other):
+                        each.connect(self.backend)
+                    port.open(other)
                     port.ready_at = self._clock.now() + SETTLE_S
                 except MidiError as error:
                     failure = failure or error
-        self.reason = str(failure or "")
-        if failure:
-            raise failure
+        return failure
 
     def look(self) -> Change:
         """What has become of the ports. May take a while: not for the loop.
@@ -142,14 +148,14 @@ class Ports:
 class _Port:
     """A port of a driver by its name, and whatever becomes of it."""
 
-    def __init__(self, kind: type, others: type, wanted: str, key: str) -> None:
+    def __init__(self, kind: type, wanted: str, key: str) -> None:
         self.name = ""
         """As others see it; while it is away, what it was."""
         self.theirs = False
         """Whether it is somebody else's, who may take it away, or was when it was there last."""
         self.ready_at = -math.inf
         """Seconds of the clock."""
-        self._kind, self._others, self._wanted, self._key = kind, others, wanted, key
+        self._kind, self._wanted, self._key = kind, wanted, key
         self._lock = threading.Lock()
         self._client: Client | None = None
         self._waiting: Client | None = None
@@ -162,46 +168,50 @@ class _Port:
         return self._client is not None
 
     @property
-    def waits(self) -> bool:
-        """Whether a client is at hand that can be asked for it."""
-        return self._waiting is not None and not self._waiting.hung_up
-
-    @property
     def usable(self) -> bool:
         return self.is_open and not self._leaving
 
-    def open(self, backend: str, ours: Sequence[str]) -> None:
-        """Opens somebody else's port whose name fits, else a virtual one of that name.
+    @property
+    def others(self) -> list[str]:
+        """The ports that it could be; the other one of ours is among them. Raises MidiError."""
+        client = self._client or self._waiting
+        return [] if client is None else client.ports()
 
-        `ours` are not somebody else's: we would play into our own ear. Raises MidiError where it cannot be
-        opened, or would have to be made although it was somebody else's before.
+    def connect(self, backend: str) -> None:
+        """Has a client that can be asked. Raises MidiError where there is no such system."""
+        if self._client is None and self._waiting is None:
+            client = Client(self._kind, backend)
+            self._prepare(client)
+            self._waiting = client
+
+    def open(self, other: "_Port") -> None:
+        """Opens somebody else's port whose name fits, else a virtual one of that name; both are connected.
+
+        Raises MidiError where it cannot be opened, or would have to be made although it was somebody else's
+        before.
         """
-        client = self._connected(backend)
+        client = self._waiting
+        assert client is not None
+        # What the other has made is not somebody else's: we would play into our own ear.
+        found = _match(self._wanted, [name for name in self.others if other.theirs or name != other.name])
+        if found is None and self.theirs:
+            raise MidiError(f"{self.name} is gone; jazzd waits for its return")
         try:
-            with as_midi_error(backend):
-                found = _match(self._wanted, [name for name in client.ports() if name not in ours])
-                if found is None and self.theirs:
-                    self._waiting = client
-                    raise MidiError(f"{self.name} is gone; jazzd waits for its return")
-                if found is None:
-                    name = self._make(client, backend)
-                else:
-                    name, there = found, client.ports()
-                    if found not in there:
-                        raise MidiError(f"{found} has gone at this very moment")
-                    client.midi.open_port(there.index(found), name=CLIENT)  # the other's name is the other's
-                    if client.ports() != there:
-                        raise MidiError("ports come and go: that number may have been another one's by then")
+            with as_midi_error(client.backend):
+                name = self._make(client, other) if found is None else self._join(client, found)
         except MidiError:
-            if not self._waiting:
-                self._end(client)
+            self._waiting = None
+            self._end(client)
             raise
         with self._lock:
-            self._client = client
+            self._client, self._waiting = client, None
             self.name, self.theirs, self._leaving = name, found is not None, False
 
     def has_gone(self, ours: Sequence[str]) -> bool:
         """Whether it was usable until now, and is not any more; what cannot be used is closed."""
+        if self._waiting is not None and self._waiting.hung_up:
+            self._end(self._waiting)
+            self._waiting = None
         if self._client is None:
             return False
         if self._leaving:
@@ -229,33 +239,29 @@ class _Port:
             if each is not None:
                 self._end(each)
 
-    def _connected(self, backend: str) -> Client:
-        """A client that is not used yet. Raises MidiError."""
-        client, self._waiting = self._waiting, None
-        if client is not None and client.hung_up:
-            self._end(client)
-            client = None
-        if client is None:
-            client = Client(self._kind, backend)
-            self._prepare(client)
-        return client
-
     def _end(self, client: Client) -> None:
-        if not client.hung_up:
-            self._hush(client)
+        self._hush(client)
         client.end()
 
-    def _make(self, client: Client, backend: str) -> str:
+    def _join(self, client: Client, name: str) -> str:
+        there = client.ports()
+        if name not in there:
+            raise MidiError(f"{name} has gone at this very moment")
+        client.midi.open_port(there.index(name), name=CLIENT)  # the other's name is the other's
+        if client.ports() != there:
+            raise MidiError("ports come and go: that number may have been another one's by then")
+        return name
+
+    def _make(self, client: Client, other: "_Port") -> str:
         if sys.platform == "win32":
             there = ", ".join(client.ports()) or "none"
             raise MidiError(
                 f"no MIDI port has {self._wanted!r} in its name (there are: {there}): create it with "
                 f"loopMIDI, or set {self._key} to one of these"
             )
-        before = port_names(self._others, backend)
+        before = other.others
         client.midi.open_virtual_port(self._wanted)
-        after = port_names(self._others, backend)
-        seen = (name for name in after if name not in before and self._wanted in name)
+        seen = (name for name in other.others if name not in before and self._wanted in name)
         return next(seen, self._wanted)
 
     def _prepare(self, client: Client) -> None:
@@ -267,27 +273,61 @@ class _Port:
 
 class _InputPort(_Port):
     def __init__(self, wanted: str, receive: Callable[[tuple[Sequence[int], float], object], None]) -> None:
-        super().__init__(rtmidi.MidiIn, rtmidi.MidiOut, wanted, "midi.input")
+        super().__init__(rtmidi.MidiIn, wanted, "midi.input")
         self._receive = receive
         self._kept: list[Any] = []
+        self._reader: _Reader | None = None
 
     def _prepare(self, client: Client) -> None:
         client.midi.ignore_types(sysex=True, timing=False, active_sense=True)
+        if client.backend == "jack":
+            self._reader = _Reader(client.midi, self._receive)
+            return
         client.midi.set_callback(self._receive)
         # python-rtmidi frees its record of the callback in cancel_callback, and a callback that waits for the
         # interpreter lock then reads it: so the record must live longer.
         self._kept = gc.get_referrers(self._receive)
 
     def _hush(self, client: Client) -> None:
+        if self._reader is not None:
+            self._reader.stop()
+            self._reader = None
+            return
         client.midi.cancel_callback()
         # A callback that waits for the interpreter lock now would be waited for by close_port, which holds
         # it: let it through first.
         time.sleep(0.05)
 
 
+class _Reader:
+    """Reads an input of JACK until it is stopped.
+
+    A callback would run on the thread that all of JACK waits for in every cycle, and wait there for the
+    interpreter lock: other programs' sound would falter whenever we are busy, and while we open or close
+    a client, which holds that lock until the cycle is over, all would stand still until JACK gives up.
+    """
+
+    def __init__(self, midi: Any, receive: Callable[[tuple[Sequence[int], float], object], None]) -> None:
+        self._midi, self._receive = midi, receive
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="jack input", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Returns when nothing is read any more."""
+        self._stopped = True
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopped:
+            while not self._stopped and (event := self._midi.get_message()):
+                self._receive(event, None)
+            time.sleep(READ_S)
+
+
 class _OutputPort(_Port):
     def __init__(self, wanted: str) -> None:
-        super().__init__(rtmidi.MidiOut, rtmidi.MidiIn, wanted, "midi.output")
+        super().__init__(rtmidi.MidiOut, wanted, "midi.output")
 
     def send(self, message: Message) -> None:
         """Raises MidiError while it is away."""

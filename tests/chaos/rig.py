@@ -114,11 +114,8 @@ class Pianist:
 
     def reconnect(self) -> None:
         """After a restart of JACK: this program's port is new."""
-        while not self._ports.look().lost:
-            time.sleep(0.01)
-        while not self._ports.connected:
-            time.sleep(0.01)
-            self._ports.look()
+        while not self._ports.look().found:
+            time.sleep(0.05)
 
     def _run(self) -> None:
         while True:
