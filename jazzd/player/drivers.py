@@ -95,10 +95,10 @@ class Client:
 
 
 _clients: set[Client] = set()
-"""Those of this process. libjack has one table of semaphores for all of them, by the number that the server
-has given a client. One that outlived its server would leave that table as it was, and what was opened next
-would signal the semaphores of clients that are no more: the new server then waits for those it has, in every
-cycle, and nobody hears anything."""
+"""Those of this process. When it opens a client and has heard meanwhile that a server ended, libjack takes
+down all clients of the process, those of a new server among them, without telling that one; and it hears of
+it late on a busy machine. The server then waits in every cycle for a client that is no more, and nobody hears
+anything. So nothing is opened beside a client that has outlived its server."""
 _orphans: list[Client] = []
 
 

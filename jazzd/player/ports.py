@@ -203,6 +203,8 @@ class _Port:
             self._waiting = None
             self._end(client)
             raise
+        if name is None:
+            raise MidiError("ports come and go: that number may have been another one's by then")
         with self._lock:
             self._client, self._waiting = client, None
             self.name, self.theirs, self._leaving = name, found is not None, False
@@ -243,14 +245,15 @@ class _Port:
         self._hush(client)
         client.end()
 
-    def _join(self, client: Client, name: str) -> str:
+    def _join(self, client: Client, name: str) -> str | None:
+        """None where the ports have come to have other numbers meanwhile."""
         there = client.ports()
-        if name not in there:
-            raise MidiError(f"{name} has gone at this very moment")
-        client.midi.open_port(there.index(name), name=CLIENT)  # the other's name is the other's
-        if client.ports() != there:
-            raise MidiError("ports come and go: that number may have been another one's by then")
-        return name
+        if name in there:
+            client.midi.open_port(there.index(name), name=CLIENT)  # the other's name is the other's
+            if client.ports() == there:
+                return name
+            client.midi.close_port()
+        return None
 
     def _make(self, client: Client, other: "_Port") -> str:
         if sys.platform == "win32":
