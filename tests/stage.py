@@ -83,7 +83,8 @@ class Stage:
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.said.splitlines()]
+        # Between our own lines may be some of the JACK library.
+        return [json.loads(line) for line in self.said.splitlines() if line.startswith("{")]
 
 
 @contextlib.contextmanager

@@ -290,8 +290,9 @@ def test_nothing_that_comes_in_stops_the_music(stage: Stage, line: TcpLine) -> N
     for nuisance, data in NUISANCES.items():
         with socket.create_connection((host, int(port))) as connection:
             connection.sendall(data)
-            time.sleep(0.3)
-        time.sleep(0.5)
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(4096):  # until all of it has been heard, and the daemon hangs up
+                pass
         # Noise may have switched to trade, too.
         play(line, [mido.Message("control_change", control=control) for control in (25, 123)])
         time.sleep(0.1)
