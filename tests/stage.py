@@ -83,8 +83,9 @@ class Stage:
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        # Between our own lines may be some of the JACK library.
-        return [json.loads(line) for line in self.said.splitlines() if line.startswith("{")]
+        # The JACK library may say something between our own lines.
+        ours = (line for line in self.said.splitlines() if not line.startswith("Jack::"))
+        return [json.loads(line) for line in ours]
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ CLIENT = "jazzd"
 """Our name in the eyes of others."""
 PAUSE_S = 0.05
 """Between one client that comes or goes and the next."""
+READ_S = 0.001
+"""How often an input of JACK is read: a message is late by half of that."""
 _APIS = {
     "alsa": rtmidi.API_LINUX_ALSA,
     "jack": rtmidi.API_UNIX_JACK,
@@ -106,6 +108,32 @@ def end_orphans() -> None:
     """Lets go of the clients that have ended after their server. For the main thread: see `_no_waiting`."""
     while _orphans:
         _orphans.pop().end()
+
+
+class Reader:
+    """Reads an input of JACK until it is stopped.
+
+    A callback would run on the thread that all of JACK waits for in every cycle, and wait there for the
+    interpreter lock: other programs' sound would falter whenever we are busy, and while we open or close
+    a client, which holds that lock until the cycle is over, all would stand still until JACK gives up.
+    """
+
+    def __init__(self, midi: Any, receive: Callable[[tuple[Sequence[int], float], object], None]) -> None:
+        self._midi, self._receive = midi, receive
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="jack input", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Returns when nothing is read any more."""
+        self._stopped = True
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopped:
+            while not self._stopped and (event := self._midi.get_message()):
+                self._receive(event, None)
+            time.sleep(READ_S)
 
 
 def list_ports(backend: str = "auto") -> PortList:

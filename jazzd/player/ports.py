@@ -16,13 +16,11 @@ from mido import Message
 
 from jazzd.errors import MidiError
 from jazzd.player.clock import Clock
-from jazzd.player.drivers import CLIENT, Client, as_midi_error, list_ports
+from jazzd.player.drivers import CLIENT, Client, Reader, as_midi_error, list_ports
 from jazzd.player.messages import parse
 
 CLOSE_S = 1.0
 """How long a look that is under way is waited for."""
-READ_S = 0.001
-"""How often an input of JACK is read: a message is late by half of that."""
 SETTLE_S = 0.25
 """What is sent sooner than this after opening is lost on some drivers (0.2 s was measured on JACK)."""
 
@@ -192,17 +190,21 @@ class _Port:
         """
         client = self._waiting
         assert client is not None
-        # What the other has made is not somebody else's: we would play into our own ear.
-        found = _match(self._wanted, [name for name in self.others if other.theirs or name != other.name])
-        if found is None and self.theirs:
-            raise MidiError(f"{self.name} is gone; jazzd waits for its return")
         try:
             with as_midi_error(client.backend):
-                name = self._make(client, other) if found is None else self._join(client, found)
+                # What the other has made is not somebody else's: we would play into our own ear.
+                there = [name for name in self.others if other.theirs or name != other.name]
+                found = _match(self._wanted, there)
+                if found is None:
+                    name = None if self.theirs else self._make(client, other)
+                else:
+                    name = self._join(client, found)
         except MidiError:
             self._waiting = None
             self._end(client)
             raise
+        if name is None and found is None:
+            raise MidiError(f"{self.name} is gone; jazzd waits for its return")
         if name is None:
             raise MidiError("ports come and go: that number may have been another one's by then")
         with self._lock:
@@ -279,12 +281,12 @@ class _InputPort(_Port):
         super().__init__(rtmidi.MidiIn, wanted, "midi.input")
         self._receive = receive
         self._kept: list[Any] = []
-        self._reader: _Reader | None = None
+        self._reader: Reader | None = None
 
     def _prepare(self, client: Client) -> None:
         client.midi.ignore_types(sysex=True, timing=False, active_sense=True)
         if client.backend == "jack":
-            self._reader = _Reader(client.midi, self._receive)
+            self._reader = Reader(client.midi, self._receive)
             return
         client.midi.set_callback(self._receive)
         # python-rtmidi frees its record of the callback in cancel_callback, and a callback that waits for the
@@ -300,32 +302,6 @@ class _InputPort(_Port):
         # A callback that waits for the interpreter lock now would be waited for by close_port, which holds
         # it: let it through first.
         time.sleep(0.05)
-
-
-class _Reader:
-    """Reads an input of JACK until it is stopped.
-
-    A callback would run on the thread that all of JACK waits for in every cycle, and wait there for the
-    interpreter lock: other programs' sound would falter whenever we are busy, and while we open or close
-    a client, which holds that lock until the cycle is over, all would stand still until JACK gives up.
-    """
-
-    def __init__(self, midi: Any, receive: Callable[[tuple[Sequence[int], float], object], None]) -> None:
-        self._midi, self._receive = midi, receive
-        self._stopped = False
-        self._thread = threading.Thread(target=self._run, name="jack input", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Returns when nothing is read any more."""
-        self._stopped = True
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stopped:
-            while not self._stopped and (event := self._midi.get_message()):
-                self._receive(event, None)
-            time.sleep(READ_S)
 
 
 class _OutputPort(_Port):
