@@ -1,6 +1,5 @@
 """What daemon.toml can say: every key, with its default and what is allowed."""
 
-import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,6 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from jazzd.errors import ConfigError
+from jazzd.mix import shares
 from jazzd.music import chart
 
 NARROWEST = 11
@@ -37,23 +37,6 @@ def _free_control(value: int) -> int:
     if value in RESERVED_CONTROLS:
         raise ValueError(f"MIDI keeps CC {value} for itself, with 0, 6, 32, 38, 64, 96-101 and 120-127")
     return value
-
-
-def shares(style: str) -> dict[str, float]:
-    """The styles in "NAME" or "NAME:SHARE,NAME:SHARE", and how much of each; none for "".
-
-    Raises ConfigError when it is not written so.
-    """
-    mix: dict[str, float] = {}
-    for part in style.split(",") if style else ():
-        name, colon, share = part.strip().partition(":")
-        try:
-            mix[name] = float(share) if colon else 1.0
-        except ValueError:
-            mix[name] = math.nan
-        if not name or not 0 <= mix[name] <= 1:
-            raise ConfigError(f"{style!r}: write NAME, or NAME:SHARE,NAME:SHARE with shares from 0 to 1")
-    return mix
 
 
 def _mix(value: str) -> str:

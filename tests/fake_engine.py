@@ -1,14 +1,17 @@
 """An engine that needs no model: it speaks the protocol, and plays the chord's keys up and down.
 
-Started as a process with `--listen fd:N`; `--mode` makes it misbehave, `mute` from the warm-up on.
+Started as a process with `--listen fd:N`; `--mode` makes it misbehave, `mute` from the warm-up on. When it is
+greeted it writes its number into the file of `--greetings`.
 """
 
 import argparse
 import contextlib
+import os
 import socket
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from jazzd.engine import protocol
 from jazzd.engine.protocol import Advance, Begin, Hello, Note, Ping, Revise
@@ -18,8 +21,8 @@ STEP, LENGTH = 12, 10
 
 
 class FakeEngine:
-    def __init__(self, length: int = LENGTH) -> None:
-        self._length = length
+    def __init__(self, length: int = LENGTH, parameters: int = 0) -> None:
+        self._length, self._parameters = length, parameters
         self._revision = Revise(epoch=0, now=0, floor=0, playing=False)
         self._keys: list[int] = []
         self._number = self._onset = 0
@@ -28,7 +31,7 @@ class FakeEngine:
         """What it answers."""
         match message:
             case Hello():
-                yield protocol.Ready(base="fake", device="cpu", dtype="float32", parameters=0)
+                yield protocol.Ready(base="fake", device="cpu", dtype="float32", parameters=self._parameters)
             case Begin():
                 self._keys = []
             case Revise() as revision:
@@ -65,17 +68,22 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--mode", default="good")
     parser.add_argument("--listen", required=True)
+    parser.add_argument("--parameters", type=int, default=0)
+    parser.add_argument("--greetings", type=Path)
     arguments = parser.parse_args()
     if arguments.mode == "crashing":
         sys.exit(3)
     connection = socket.socket(fileno=int(arguments.listen.removeprefix("fd:")))
-    engine = FakeEngine(length=300 if arguments.mode == "sustaining" else LENGTH)
+    engine = FakeEngine(300 if arguments.mode == "sustaining" else LENGTH, arguments.parameters)
     with connection.makefile("rwb") as stream:
         if arguments.mode == "failing":
             stream.write(protocol.line(protocol.Failed(reason="there is no base in /nowhere")))
             return
         for line in stream:
             message = protocol.read_by_engine(line)
+            if isinstance(message, Hello) and arguments.greetings:
+                with arguments.greetings.open("a") as greetings:
+                    greetings.write(f"{os.getpid()}\n")
             asked = isinstance(message, Revise)
             warmed_up = isinstance(message, Revise) and message.epoch > 0
             if (arguments.mode == "mute" and asked) or (arguments.mode == "silent" and warmed_up):

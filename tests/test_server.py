@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
+from structlog.testing import capture_logs
 
 from jazzd.engine import protocol
 from jazzd.engine.loading import Loaded
@@ -345,6 +346,26 @@ async def test_an_inherited_engine_loads_when_it_is_greeted_and_never_without() 
         async with asyncio.timeout(5):
             await served.task
     assert len(loads) == 1
+
+
+async def test_an_inherited_engine_says_nothing_of_the_styles_before_its_music(tmp_path: Path) -> None:
+    """It may be a reserve, and the engine that plays says the same."""
+    ours, theirs = socket.socketpair()
+    with capture_logs() as logged:
+        async with engine(f"fd:{theirs.detach()}", lambda: tiny.loaded(tmp_path)) as served:
+            player = served.joined(*await asyncio.open_connection(sock=ours))
+            player.say(Hello())
+            assert await player.hear() == Styles(styles=())
+            assert isinstance(await player.hear(), Ready)
+            for name, music in (("early", ()), ("late", (Begin(seed=1),))):
+                player.say(*music)
+                await player.nothing_more()
+                tiny.write_style(tmp_path / f"{name}.safetensors")
+                while not isinstance(told := await player.hear(), Styles) or name not in [
+                    style.name for style in told.styles
+                ]:
+                    pass
+    assert {event["style"] for event in logged if event["event"] == "style_changed"} == {"late"}
 
 
 async def test_an_inherited_engine_that_cannot_load_says_what_was_wrong_and_no_more() -> None:

@@ -143,6 +143,32 @@ async def test_an_engine_that_has_played_a_while_gets_one_in_reserve(monkeypatch
     assert children() == before
 
 
+@pytest.mark.parametrize("light", [True, False])
+async def test_the_reserve_loads_what_is_light(
+    light: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has said of that by then is heard when its turn comes."""
+    monkeypatch.setattr(supervisor, "PING_S", 0.02)
+    monkeypatch.setattr(supervisor, "RESERVE_AFTER_S", 0.1)
+    before, greetings = children(), tmp_path / "greetings"
+    parameters = supervisor.LIGHT_PARAMETERS + (not light)
+    command = [*fake(), "--greetings", str(greetings), "--parameters", str(parameters)]
+    async with playing(command) as player:
+        await player.ready()
+        first = player.keeper.pid or 0
+        await player.until(lambda: len(children() - before) == 2)
+        (reserve,) = children() - before - {first}
+        if light:
+            await player.until(lambda: str(reserve) in greetings.read_text().split())
+        else:
+            await asyncio.sleep(0.5)
+        assert greetings.read_text().split() == [str(first), str(reserve)][: 1 + light]
+        os.kill(first, signal.SIGKILL)
+        await player.until(lambda: player.calls == ["ready", "lost", "ready"])
+        assert player.keeper.pid == reserve
+        assert greetings.read_text().split().count(str(reserve)) == 1
+
+
 async def test_without_file_handles_there_is_no_engine_for_now_and_the_player_lives(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -11,7 +11,7 @@ import typer
 
 from jazzd.cli.options import JsonOption, lines, rounded, show
 from jazzd.errors import ConfigError, JazzdError
-from jazzd.settings import shares
+from jazzd.mix import shares
 
 app = typer.Typer()
 WATCH_S, EXPORT_S = 0.5, 5.0

@@ -24,7 +24,7 @@ from jazzd.cli.options import (
     within,
 )
 from jazzd.errors import ConfigError, JazzdError
-from jazzd.settings import shares
+from jazzd.mix import shares
 
 if TYPE_CHECKING:
     from rich.console import Console

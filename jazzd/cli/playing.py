@@ -23,7 +23,7 @@ from jazzd.cli.options import (
     within,
 )
 from jazzd.errors import ConfigError, JazzdError
-from jazzd.settings import shares
+from jazzd.mix import shares
 
 if TYPE_CHECKING:
     from jazzd.solo import Sounding
@@ -110,6 +110,10 @@ def engine(
 ) -> None:
     """Run the engine alone, for WSL2 or a machine with a GPU."""
     import asyncio
+
+    from jazzd.engine import leash
+
+    leash.tie(listen)  # before what takes seconds to import
 
     from jazzd import log
     from jazzd.config import read_token

@@ -11,7 +11,7 @@ import typer
 
 from jazzd.cli.options import FOLDER, JsonOption, check_base, check_folder
 from jazzd.errors import ConfigError, JazzdError, StyleError
-from jazzd.settings import shares
+from jazzd.mix import shares
 
 if TYPE_CHECKING:
     from jazzd.styles.registry import Record

@@ -58,8 +58,10 @@ class _Turn:
 class Worker:
     """Decodes what the player asks for. `run` is the thread's body; other threads may call the rest."""
 
-    def __init__(self, load: Loader) -> None:
-        self._load = load
+    def __init__(self, load: Loader, quiet: bool = False) -> None:
+        """A `quiet` one keeps what it finds in the styles folder to itself until its first music: it may be a
+        reserve, and the engine that plays says the same."""
+        self._load, self._quiet = load, quiet
         self._inbox: queue.SimpleQueue[tuple[protocol.ToEngine, Send] | News | None] = queue.SimpleQueue()
         self._timeline: Timeline | None = None
         self._turn: _Turn | None = None
@@ -88,10 +90,14 @@ class Worker:
         self._base, self._decoder, self._wardrobe = self._load()
         if news := self._wardrobe.look():
             self._wardrobe.take(news)
-        if trouble := self._wardrobe.registry.trouble:
-            log.warning("no_styles", reason=trouble)
+        if not self._quiet:
+            self._tell_trouble()
         with Watch(self._wardrobe.registry.folder, self._look):
             self._serve()
+
+    def _tell_trouble(self) -> None:
+        if trouble := self._wardrobe.registry.trouble:
+            log.warning("no_styles", reason=trouble)
 
     def _look(self) -> bool:
         """What is new in the styles folder; runs in the thread of the watch."""
@@ -148,6 +154,9 @@ class Worker:
             case protocol.Ping():
                 reply(protocol.Pong(n=message.n))
             case protocol.Begin():
+                if self._quiet:
+                    self._quiet = False
+                    self._tell_trouble()
                 self._timeline, self._turn = Timeline(self._decoder, message.seed), None
                 self._reads.clear()
             case protocol.Revise():
@@ -188,10 +197,11 @@ class Worker:
     def _change(self, news: News) -> None:
         """The files of styles have changed."""
         names = self._wardrobe.take(news)
-        for record in news.records:
-            log.info("style_changed", style=record.name, status=record.status, reason=record.reason)
-        for name in news.lost:
-            log.info("style_lost", style=name)
+        if not self._quiet:
+            for record in news.records:
+                log.info("style_changed", style=record.name, status=record.status, reason=record.reason)
+            for name in news.lost:
+                log.info("style_lost", style=name)
         if names & dict(self._worn).keys():
             self._wear(self._worn)
 
@@ -237,7 +247,8 @@ async def serve(listen: str, load: Loader, token: str = "") -> None:
     the engine's end too. Raises EngineError for an address that cannot be served, and what loading raises.
     """
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
-    worker, failures = Worker(load), list[BaseException]()
+    ours = listen.startswith("fd:")
+    worker, failures = Worker(load, quiet=ours), list[BaseException]()
 
     def work() -> None:
         try:
@@ -250,7 +261,6 @@ async def serve(listen: str, load: Loader, token: str = "") -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     thread = threading.Thread(target=work, name="decode", daemon=True)
-    ours = listen.startswith("fd:")
     if ours:  # until it is greeted it is a reserve, and needs no more memory than that
         door = Door(worker, token, None, thread.start)
     else:

@@ -15,6 +15,7 @@ import structlog
 
 from jazzd.engine import protocol
 from jazzd.errors import JazzdError
+from jazzd.mix import shares
 from jazzd.music import chords
 from jazzd.music.grid import BEATS_PER_BAR, Feel
 from jazzd.music.notes import Seconds
@@ -32,7 +33,7 @@ from jazzd.player.styling import Styling
 from jazzd.player.tempo import Tempo
 from jazzd.player.trade import Trade
 from jazzd.player.tune import Tune
-from jazzd.settings import Scene, shares
+from jazzd.settings import Scene
 
 
 class Session:

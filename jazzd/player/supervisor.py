@@ -23,6 +23,9 @@ STARVED_S = 5.0
 """and one that is at work all the same (the machine is busy) after this: a new one would be slower."""
 RESERVE_AFTER_S = 1.0
 """An engine that has played for this long gets another in reserve: to start that takes computing time."""
+LIGHT_PARAMETERS = 64_000_000
+"""A base of no more than these (a quarter of a gigabyte) is loaded by the reserve, too, where a CPU plays.
+A GPU's memory belongs to the engine that plays."""
 CONNECT_S = 5.0
 FAREWELL_S = 1.0
 """What an engine gets to leave by itself, once its connection is closed."""
@@ -62,6 +65,7 @@ class _Link:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     child: asyncio.subprocess.Process | None = None
+    greeted: bool = False
     pong: int = 0
     warming: bool = False
     """It is ready by its own account, and plays a phrase that nobody hears."""
@@ -90,6 +94,12 @@ class _Link:
         except OSError:
             return []
         return told.rpartition(")")[2].split()
+
+    def greet(self, token: str) -> None:
+        """Say hello, once: the engine loads then, and what it says of that waits to be received."""
+        if not self.greeted:
+            self.greeted = True
+            self.writer.write(protocol.line(protocol.Hello(token=token)))
 
     async def receive(self) -> protocol.ToPlayer:
         """The engine's next message. Raises EngineError when there will be none."""
@@ -141,7 +151,7 @@ class Supervisor:
         self._address, self._token = address, token
         self._link: _Link | None = None
         self._reserve: _Link | None = None
-        """It has imported what an engine needs, a third of its start, and loads nothing until its `Hello`."""
+        """It has imported what an engine needs, or has loaded a light base, too, and waits for its music."""
         self._ready_at = 0.0
         """When an engine was last ready."""
         self._log = structlog.get_logger()
@@ -242,7 +252,7 @@ class Supervisor:
             beside.append(asyncio.create_task(self._call_reserve()))
         code = None
         try:
-            link.writer.write(protocol.line(protocol.Hello(token=self._token)))
+            link.greet(self._token)
             while True:
                 waiting = asyncio.timeout(WARM_UP_S if link.warming else None)
                 try:
@@ -299,6 +309,13 @@ class Supervisor:
         if self._reserve is None:
             with contextlib.suppress(EngineError):  # then it has to be started when it is needed
                 self._reserve = await self._spawn()
+        if self._reserve and self.ready and self._light(self.ready):
+            self._reserve.greet(self._token)
+
+    @staticmethod
+    def _light(ready: protocol.Ready) -> bool:
+        """Whether two engines may hold what this one holds."""
+        return ready.device == "cpu" and ready.parameters <= LIGHT_PARAMETERS
 
     async def _ping(self, link: _Link) -> None:
         """Cuts the link when pings stay unanswered."""
