@@ -161,3 +161,23 @@ def test_wrong_usage_is_exit_code_2(words: list[str], jazzd: Run) -> None:
     code, out, err = jazzd("styles", *words)
     assert (code, out) == (2, "")
     assert "jazzd" in err
+
+
+def test_what_plays_takes_its_base_and_its_styles_from_the_settings(
+    jazzd: Run, tiny_base: Path, fitting: Style
+) -> None:
+    """Where it is not told otherwise: `jazzd styles` lists what `jazzd solo` and the daemon play in."""
+    Path("mine").mkdir()
+    style.write(Path("mine", "late.safetensors"), fitting)
+    settings = Path("daemon.toml")
+    settings.write_text(f'[engine]\nbase = "{tiny_base}"\n[styles]\nfolder = "mine"\n')
+    solo = ("solo", "Dm7", "-o", "out.mid", "--max-notes", "4", "--style", "late")
+    assert jazzd(*solo)[0] == 0
+    code, _, err = jazzd(*solo, "--styles", "elsewhere")
+    assert code == 1
+    assert "late" in err
+    settings.write_text("[styles]\nfolder = 7\n")
+    code, _, err = jazzd(*solo)
+    assert code == 2
+    assert "styles.folder" in err
+    assert jazzd(*solo, "--base", str(tiny_base), "--styles", "mine")[0] == 0

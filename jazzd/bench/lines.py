@@ -1,6 +1,6 @@
 """Are the lines like people's? Solos over charts at default settings, beside the solos of people."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,6 @@ from rich.progress import track
 from jazzd.bench import machine
 from jazzd.bench.latency import Tune, tunes
 from jazzd.engine.protocol import Sampling
-from jazzd.moonbeam import resident
-from jazzd.moonbeam.config import Numerics
 from jazzd.music.tempo import to_ticks
 from jazzd.solo import SoloGenerator, laid_out
 from jazzd.teach.corpus import Piece, read_folder
@@ -29,22 +27,23 @@ LONGEST_S = 60.0
 def measure(
     charts: Path,
     people: Path,
-    solos: int = 20,
-    base: str = "builtin",
-    dtype: resident.Dtype | None = None,
-    numerics: Numerics | None = None,
+    solos: int,
+    generator: SoloGenerator,
+    shares: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Plays a solo over each of so many charts (`.json`), evenly taken from the folder, and sets their
-    figures, all notes together, beside the percentiles of people's solos (a folder of MIDI files with
-    markers).
+    """Plays a solo over each of so many charts (`.json`), evenly taken from the folder, in a mix of styles,
+    and sets their figures, all notes together, beside the percentiles of people's solos (a folder of MIDI
+    files with markers).
 
-    Raises ConfigError for a folder without charts, MidiError for one without pieces.
+    Raises ConfigError for a folder without charts, MidiError for one without pieces, StyleError for a style
+    that is none.
     """
+    liked = generator.wear(shares)
     found = tunes(charts)
     chosen = [found[n * len(found) // solos] for n in range(min(solos, len(found)))]
     pieces = [piece for piece in read_folder(people) if isinstance(piece, Piece)]
     human = [_figures([line]) for line in map(of_piece, pieces) if len(line.rows)]
-    ours = _figures(_played(chosen, base, dtype, numerics))
+    ours = _figures(_played(chosen, generator, Sampling.model_validate(liked)))
     return machine.describe() | {
         "solos": len(chosen),
         "people": len(human),
@@ -62,15 +61,13 @@ def _beside(ours: float | None, people: Sequence[float | None]) -> dict[str, Any
     return {"ours": ours, "low": low, "high": high, "within": low <= ours <= high}
 
 
-def _played(
-    chosen: Sequence[Tune], base: str, dtype: resident.Dtype | None, numerics: Numerics | None
-) -> list[Line]:
-    generator, lines = SoloGenerator.load(base, dtype=dtype, numerics=numerics), []
+def _played(chosen: Sequence[Tune], generator: SoloGenerator, sampling: Sampling) -> list[Line]:
+    lines = []
     for seed, tune in enumerate(track(chosen, "solos", console=Console(stderr=True))):
         beat_s = 60 / tune.bpm
         parts = laid_out(tune.progression, 4 * beat_s, choruses=8)
         parts = [part for part in parts if part.onset + part.duration <= LONGEST_S] or parts[:1]
-        notes = list(generator.improvise(parts, Sampling(), seed, beat_s=beat_s))
+        notes = list(generator.improvise(parts, sampling, seed, beat_s=beat_s))
         changes = tuple((to_ticks(part.onset), part.chord) for part in parts)
         lines.append(of_notes(tune.name, notes, changes, steady(tune.bpm, LONGEST_S)))
     return lines

@@ -16,6 +16,7 @@ from jazzd.arrays import Array, Float, Int
 from jazzd.bench import machine
 from jazzd.errors import MidiError
 from jazzd.moonbeam import lora, resident, weights
+from jazzd.moonbeam.config import Numerics
 from jazzd.moonbeam.model import Moonbeam, causal_mask
 from jazzd.styles.wardrobe import Wardrobe
 from jazzd.teach import corpus
@@ -26,14 +27,20 @@ BATCH = 8
 
 
 def measure(
-    folder: Path, style: str, old: str = "", styles: Path = Path("styles"), base: str = "builtin"
+    folder: Path,
+    style: str,
+    old: str = "",
+    styles: Path = Path("styles"),
+    base: str = "builtin",
+    dtype: resident.Dtype | None = None,
+    numerics: Numerics | None = None,
 ) -> dict[str, Any]:
     """Nats a note of the later halves of windows of the style's music, after a switch from `old` at half.
 
     `kept`: the first half was read in the old style; `reread`: in the new one; `unswitched`: all of it in the
     old one. Raises MidiError without usable files, StyleError for a style that is none.
     """
-    loaded = weights.load(base, resident.element_type(None))
+    loaded = weights.load(base, resident.element_type(dtype), numerics)
     wardrobe = Wardrobe.open(styles, loaded)
     wardrobe.registry.rescan()
     new_mix, old_mix = wardrobe.mix({style: 1.0}), wardrobe.mix({old: 1.0} if old else {})

@@ -6,15 +6,17 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from jazzd.cli.options import BaseOption, DtypeOption, JsonOption, check_folder, show
+from jazzd.cli.options import BaseOption, DtypeOption, JsonOption, check_folder, chosen_base, show
 from jazzd.errors import ModelError
 
 app = typer.Typer(help="Look at a base, or make one from a checkpoint.", no_args_is_help=True)
 
 
 @app.command()
-def info(base: BaseOption = "builtin", as_json: JsonOption = False) -> None:
+def info(base: BaseOption = None, as_json: JsonOption = False) -> None:
     """Show a base's sizes and fingerprint."""
+    base = chosen_base(base)
+
     from jazzd.moonbeam import weights
 
     facts = weights.describe(base)
@@ -65,11 +67,13 @@ def fetch(
 @app.command()
 def calibrate(
     midi: Annotated[Path, typer.Argument(metavar="MIDI_DIR", help="A folder of music it has not heard.")],
-    base: BaseOption = "builtin",
+    base: BaseOption = None,
     dtype: DtypeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure which frequency tables suit a base's weights, and set it to them."""
+    base = chosen_base(base)
+
     from rich.console import Console
     from rich.progress import Progress
 

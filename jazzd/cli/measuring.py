@@ -19,6 +19,8 @@ from jazzd.cli.options import (
     NumericsOption,
     StyleOption,
     StylesOption,
+    chosen_base,
+    chosen_styles,
     daemon_options,
     show,
     within,
@@ -79,8 +81,8 @@ def evaluate(
         Path | None, typer.Option("--output", "-o", metavar="OUT.npz", help="The file for the rows' scores.")
     ] = None,
     no_chords: Annotated[bool, typer.Option("--no-chords", help="Hide the chords of solos.")] = False,
-    styles: StylesOption = Path("styles"),
-    base: BaseOption = "builtin",
+    styles: StylesOption = None,
+    base: BaseOption = None,
     dtype: DtypeOption = None,
     numerics: NumericsOption = None,
     as_json: JsonOption = False,
@@ -137,7 +139,11 @@ class _Stage:
     console: "Console"
 
     @classmethod
-    def open(cls, base: str, dtype: Dtype | None, numerics: Numerics | None, styles: Path) -> "_Stage":
+    def open(
+        cls, base: str | None, dtype: Dtype | None, numerics: Numerics | None, styles: Path | None
+    ) -> "_Stage":
+        base, styles = chosen_base(base), chosen_styles(styles)
+
         from rich.console import Console
 
         from jazzd.moonbeam import decode, resident, weights
@@ -210,7 +216,7 @@ def _matrix(stage: _Stage, folders: dict[str, Path], with_chords: bool, as_json:
 
 @bench_app.command("engine")
 def bench_engine(
-    base: BaseOption = "builtin",
+    base: BaseOption = None,
     dtype: DtypeOption = None,
     numerics: NumericsOption = None,
     device: DeviceOption = "auto",
@@ -219,7 +225,7 @@ def bench_engine(
     """Time the model: a note, a chord's prefill, the start."""
     from jazzd.bench.engine import bench
 
-    show(bench(base, dtype, numerics, device), as_json)
+    show(bench(chosen_base(base), dtype, numerics, device), as_json)
 
 
 @app.command()
@@ -254,10 +260,10 @@ def doctor(
 
 @bench_app.command("latency")
 def bench_latency(
-    base: BaseOption = "builtin",
+    base: BaseOption = None,
     dtype: DtypeOption = None,
     numerics: NumericsOption = None,
-    styles: StylesOption = Path("styles"),
+    styles: StylesOption = None,
     chords: Annotated[int, typer.Option(min=1, max=10_000, help="How many.")] = 300,
     charts: Annotated[
         Path | None,
@@ -274,10 +280,10 @@ def bench_latency(
 
 @bench_app.command("jitter")
 def bench_jitter(
-    base: BaseOption = "builtin",
+    base: BaseOption = None,
     dtype: DtypeOption = None,
     numerics: NumericsOption = None,
-    styles: StylesOption = Path("styles"),
+    styles: StylesOption = None,
     seconds: Annotated[float, typer.Option(callback=within(10, 3600), help="How long.")] = 60.0,
     clock_jitter: Annotated[
         float, typer.Option(callback=within(0, 20), help="How badly the clock ticks, +- milliseconds.")
@@ -295,23 +301,29 @@ def bench_lines(
     charts: Annotated[Path, typer.Argument(metavar="CHARTS", help="A folder of tunes (.json).")],
     people: Annotated[Path, typer.Argument(metavar="MIDI_DIR", help="Solos of people, chords as markers.")],
     solos: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
-    base: BaseOption = "builtin",
+    style: StyleOption = "",
+    base: BaseOption = None,
     dtype: DtypeOption = None,
     numerics: NumericsOption = None,
+    styles: StylesOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Set solos at default settings beside those of people (a minute or two)."""
-    from jazzd.bench import lines
+    mix, base, styles = shares(style), chosen_base(base), chosen_styles(styles)
 
-    show(lines.measure(charts, people, solos, base, dtype, numerics), as_json)
+    from jazzd.bench import lines
+    from jazzd.solo import SoloGenerator
+
+    generator = SoloGenerator.load(base, styles, dtype, numerics)
+    show(lines.measure(charts, people, solos, generator, mix), as_json)
 
 
 @bench_app.command("band")
 def bench_band(
-    base: BaseOption = "builtin",
+    base: BaseOption = None,
     dtype: DtypeOption = None,
     numerics: NumericsOption = None,
-    styles: StylesOption = Path("styles"),
+    styles: StylesOption = None,
     minutes: Annotated[float, typer.Option(callback=within(0.5, 600), help="How long.")] = 10.0,
     as_json: JsonOption = False,
 ) -> None:
@@ -323,10 +335,10 @@ def bench_band(
 
 @bench_app.command("link")
 def bench_link(
-    base: BaseOption = "builtin",
+    base: BaseOption = None,
     dtype: DtypeOption = None,
     numerics: NumericsOption = None,
-    styles: StylesOption = Path("styles"),
+    styles: StylesOption = None,
     pings: Annotated[int, typer.Option(min=100, max=1_000_000, help="Round trips each way.")] = 2000,
     as_json: JsonOption = False,
 ) -> None:
@@ -338,7 +350,7 @@ def bench_link(
 
 @bench_app.command("styles")
 def bench_styles(
-    base: BaseOption = "builtin",
+    base: BaseOption = None,
     dtype: DtypeOption = None,
     numerics: NumericsOption = None,
     as_json: JsonOption = False,
@@ -346,6 +358,7 @@ def bench_styles(
     """Change the style 1,000 times while a daemon plays (five minutes)."""
     from jazzd.bench import styles
 
+    base = chosen_base(base)
     options = daemon_options(base, dtype, numerics, Path())
     show(styles.measure(base, options[:-2]), as_json)
 
@@ -355,19 +368,22 @@ def bench_switch(
     midi: Annotated[Path, typer.Argument(metavar="MIDI_DIR", help="Unheard music in that style.")],
     style: Annotated[str, typer.Option(metavar="NAME", help="The style that is switched to.")],
     old: Annotated[str, typer.Option("--from", metavar="NAME", help="And from; if not given, none.")] = "",
-    styles: StylesOption = Path("styles"),
-    base: BaseOption = "builtin",
+    styles: StylesOption = None,
+    base: BaseOption = None,
+    dtype: DtypeOption = None,
+    numerics: NumericsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure whether the context is to be read again after a change of style."""
     from jazzd.bench import switch
 
-    show(switch.measure(midi, style, old, styles, base), as_json)
+    base, styles = chosen_base(base), chosen_styles(styles)
+    show(switch.measure(midi, style, old, styles, base, dtype, numerics), as_json)
 
 
 @bench_app.command("finetune")
 def bench_finetune(
-    base: BaseOption = "builtin",
+    base: BaseOption = None,
     dtype: DtypeOption = None,
     numerics: NumericsOption = None,
     epochs: Annotated[int, typer.Option(min=1, help="Fewer take less time, and are another figure.")] = 50,
@@ -378,6 +394,7 @@ def bench_finetune(
 
     from jazzd.bench import finetune
 
+    base = chosen_base(base)
     show(finetune.measure(base, dtype, numerics, epochs, console=Console(stderr=True)), as_json)
 
 

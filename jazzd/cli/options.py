@@ -13,7 +13,9 @@ FOLDER = "builtin|FOLDER"
 Dtype = Literal["float32", "bfloat16"]
 Numerics = Literal["exact", "rounded"]
 
-BaseOption = Annotated[str, typer.Option("--base", metavar=FOLDER, help="The model that plays.")]
+BaseOption = Annotated[
+    str | None, typer.Option("--base", metavar=FOLDER, help="The model; if not given, daemon.toml's.")
+]
 DtypeOption = Annotated[
     Dtype | None,
     typer.Option("--dtype", help="Number type of the weights; if not given, what suits the device."),
@@ -33,12 +35,36 @@ StyleOption = Annotated[
         help="The style, or the styles to mix; if not given, none.",
     ),
 ]
-StylesOption = Annotated[Path, typer.Option("--styles", metavar="FOLDER", help="The folder of the styles.")]
+StylesOption = Annotated[
+    Path | None,
+    typer.Option("--styles", metavar="FOLDER", help="The folder of the styles; if not given, daemon.toml's."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 
 
-def daemon_options(base: str, dtype: str | None, numerics: str | None, styles: Path) -> list[str]:
-    """The same choices for a `jazzd run` of our own."""
+def chosen_base(base: str | None) -> str:
+    """What --base says, else the settings. Raises ConfigError where these are wrong."""
+    if base is not None:
+        return base
+    from jazzd.config import load
+
+    return load().engine.base
+
+
+def chosen_styles(styles: Path | None) -> Path:
+    """What --styles says, else the settings. Raises ConfigError where these are wrong."""
+    if styles is not None:
+        return styles
+    from jazzd.config import load
+
+    return load().styles.folder
+
+
+def daemon_options(
+    base: str | None, dtype: str | None, numerics: str | None, styles: Path | None
+) -> list[str]:
+    """The same choices for a `jazzd run` of our own. Raises ConfigError where the settings are wrong."""
+    base, styles = chosen_base(base), chosen_styles(styles)
     given = {"--base": base, "--dtype": dtype, "--numerics": numerics, "--styles": str(styles)}
     return [word for option, value in given.items() if value is not None for word in (option, value)]
 

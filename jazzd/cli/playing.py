@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from jazzd.cli.options import (
-    FOLDER,
     BaseOption,
     DeviceOption,
     DtypeOption,
@@ -18,6 +17,8 @@ from jazzd.cli.options import (
     StylesOption,
     check_base,
     check_folder,
+    chosen_base,
+    chosen_styles,
     daemon_options,
     show,
     within,
@@ -37,10 +38,10 @@ def run(
         Path | None,
         typer.Option(metavar="FILE", help="The settings; if not given, ./daemon.toml, else the user's own."),
     ] = None,
-    base: Annotated[str | None, typer.Option(metavar=FOLDER, help="The model that plays.")] = None,
+    base: BaseOption = None,
     dtype: DtypeOption = None,
     numerics: NumericsOption = None,
-    styles: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The folder of the styles.")] = None,
+    styles: StylesOption = None,
     chart: Annotated[
         str | None,
         typer.Option(metavar="CHORDS|FILE.json", help='A tune to play: "Dm7 | G7 | Cmaj7 | %", or its file.'),
@@ -93,13 +94,13 @@ def engine(
         str,
         typer.Option(metavar="unix:PATH|tcp://HOST:PORT", help="The address at which the player finds it."),
     ],
-    base: BaseOption = "builtin",
+    base: BaseOption = None,
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16"], typer.Option(help="Number type of the weights.")
     ] = "auto",
     numerics: NumericsOption = None,
     device: DeviceOption = "auto",
-    styles: StylesOption = Path("styles"),
+    styles: StylesOption = None,
     max_resident: Annotated[
         int, typer.Option(min=1, max=256, help="Styles kept on the device; more are loaded when first used.")
     ] = 32,
@@ -114,6 +115,7 @@ def engine(
     from jazzd.engine import leash
 
     leash.tie(listen)  # before what takes seconds to import
+    base, styles = chosen_base(base), chosen_styles(styles)
 
     from jazzd import log
     from jazzd.config import read_token
@@ -132,10 +134,10 @@ def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="The folder for demo.mid and demo.wav.")] = Path(),
     style: StyleOption = "",
     seconds: Annotated[float, typer.Option(callback=within(2, 3600), help="Length of the chords.")] = 32.0,
-    base: BaseOption = "builtin",
+    base: BaseOption = None,
     dtype: DtypeOption = None,
     numerics: NumericsOption = None,
-    styles: StylesOption = Path("styles"),
+    styles: StylesOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Hear it without any MIDI gear.
@@ -186,10 +188,10 @@ def solo(
         Path | None, typer.Option(metavar="OUT.wav", help="Write its sound to this file, too.")
     ] = None,
     no_chords: Annotated[bool, typer.Option("--no-chords", help="Leave the chords' track out.")] = False,
-    base: BaseOption = "builtin",
+    base: BaseOption = None,
     dtype: DtypeOption = None,
     numerics: NumericsOption = None,
-    styles: StylesOption = Path("styles"),
+    styles: StylesOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a solo over chords to a MIDI file."""
@@ -207,7 +209,7 @@ def solo(
             raise JazzdError(f"{path}: there is no folder {path.parent}; make it first")
     chords = _chart(progression, midi, bars_per_chord * 4 * 60 / tempo, choruses)
     seed = random.randrange(2**32) if seed is None else seed
-    generator = SoloGenerator.load(base, styles, dtype, numerics)
+    generator = SoloGenerator.load(chosen_base(base), chosen_styles(styles), dtype, numerics)
     given = {"temperature": temperature, "top_p": top_p}
     wanted = generator.wear(mix) | {name: value for name, value in given.items() if value is not None}
     beat_s = None if midi else 60 / tempo
@@ -244,17 +246,19 @@ def replay(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="OUT.mid", help="Write the solo as it comes now.")
     ] = None,
-    base: BaseOption = "builtin",
+    base: BaseOption = None,
     dtype: DtypeOption = None,
     numerics: NumericsOption = None,
-    styles: StylesOption = Path("styles"),
+    styles: StylesOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Play a take again, and compare the notes."""
     from jazzd import render, takes
 
     log = takes.read(take)
+    base, styles = chosen_base(base), chosen_styles(styles)
     check_base(base)
+
     from jazzd.moonbeam import resident
     from jazzd.music.tempo import to_seconds
     from jazzd.replay import replay as play_again

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jazzd.cli.options import FOLDER, JsonOption, check_base, check_folder
+from jazzd.cli.options import BaseOption, JsonOption, StylesOption, check_base, check_folder
 from jazzd.errors import ConfigError, JazzdError, StyleError
 from jazzd.mix import shares
 
@@ -19,12 +19,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-BaseOption = Annotated[
-    str | None, typer.Option("--base", metavar=FOLDER, help="The model; if not given, daemon.toml's.")
-]
-StylesOption = Annotated[
-    Path | None, typer.Option("--styles", metavar="FOLDER", help="The folder; if not given, daemon.toml's.")
-]
 SECOND_LOOK_S = 0.4
 
 
