@@ -3,7 +3,7 @@
 import itertools
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -130,6 +130,23 @@ def test_it_learns_and_says_by_how_much(learned: Learned, base: Path) -> None:
     assert (learned.run / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize(("liked", "kept"), [(5.0, 1.0), (0.8, 0.75), (0.55, 0.5), (0.0, 0.25)])
+def test_what_is_too_much_of_a_good_thing_is_weakened(liked: float, kept: float) -> None:
+    """To what the pieces that it was stopped by like best."""
+
+    class Judged(Trainer):
+        def __init__(self) -> None:
+            self.weights: Any = {"q": {"down": np.ones(3, np.float32), "up": np.full(3, 2, np.float32)}}
+
+        def validate(self, batches: Sequence[Batch]) -> float:
+            return abs(float(self.weights["q"]["up"][0]) / 2 - liked)
+
+    judged = Judged()
+    assert tune._temper(judged, []) == kept
+    assert judged.weights["q"]["up"].tolist() == [2 * kept] * 3
+    assert judged.weights["q"]["down"].tolist() == [1, 1, 1]
+
+
 def test_what_was_learned_can_be_heard(learned: Learned, midi: Path) -> None:
     """Over the chords of the one piece that was held out, whose file states no tempo."""
     assert len(held_out(learned, midi)) == 1
@@ -188,6 +205,7 @@ def test_the_file_says_what_it_is(learned: Learned, base: Path) -> None:
     assert manifest.settings == {"temperature": 0.75}
     told = json.loads(manifest.training)
     assert (told["pieces"], told["held_out"]["pieces"], told["epochs"]) == (5, 1, 2.0)
+    assert told["strength"] == learned.result.strength
     assert told["held_out"]["style_nats"] == pytest.approx(learned.result.style, abs=1e-4)
     assert told["held_out"]["base_nats"] == pytest.approx(learned.result.base, abs=1e-4)
 
@@ -230,7 +248,8 @@ def test_it_ends_when_nothing_becomes_better(
     midi: Path, recipe: StyleRecipe, learned: Learned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And the best one stays: not the last, and not the base, which was better than all."""
-    nats = iter([0.5, 1.0, 4.0, 3.0, 3.1, 3.2, 2.5])  # the first and the last are what it is judged by
+    course, strengths = [1.0, 4.0, 3.0, 3.1, 3.2], [3.0, 2.9, 3.1, 3.2]
+    nats = iter([0.5, *course, *strengths, 2.5])  # the first and the last are what it is judged by
     steps = itertools.count(1)
 
     def step(self: Trainer, number: int, batch: Batch) -> jax.Array:
@@ -243,8 +262,8 @@ def test_it_ends_when_nothing_becomes_better(
     monkeypatch.setattr(Trainer, "step", step)
     monkeypatch.setattr(Dataset, "batch", lambda *_: None)
     stopped = learn(midi, tmp_path, replace(recipe, epochs=50, patience=2), resume=True)
-    assert [entry["held_out"] for entry in stopped.figures()] == [1.0, 4.0, 3.0, 3.1, 3.2]
-    assert (stopped.result.base, stopped.result.style) == (0.5, 2.5)
+    assert [entry["held_out"] for entry in stopped.figures()] == course
+    assert stopped.result == Result(stopped.result.path, 0.5, 2.5, strength=0.75)
 
 
 @pytest.fixture
