@@ -1,5 +1,6 @@
 """Is all as it should be? Every check says what it found, and what to do."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -11,24 +12,28 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import mido
 
-from jazzd.config import socket_path
-from jazzd.errors import JazzdError
-from jazzd.player import control, drivers, ports
+from jazzd.config import read_token, socket_path
+from jazzd.engine import protocol
+from jazzd.errors import ConfigError, EngineError, JazzdError
+from jazzd.player import control, drivers, ports, supervisor
 from jazzd.player.clock import MonotonicClock
 from jazzd.player.latency import summary
 from jazzd.service import manager
 from jazzd.settings import Midi, Settings
 
 State = Literal["ok", "warn", "fail"]
+Told = TypeVar("Told", bound=protocol.Message)
 PROBES, PAUSE_S, LOST_S = 100, 0.005, 0.5
 """Notes that are sent round, how far apart, and when one counts as lost."""
 WANTED_TIMER_MS, WANTED_ROUND_TRIP_MS = 2.0, 10.0
 WANTED_RTPRIO = 10
-MODEL_S = 120
+PINGS, WANTED_LINE_MS = 50, 20.0
+"""Of the way to an engine elsewhere."""
+MODEL_S, ENGINE_S = 120, 10.0
 PROBE_NAME = "jazzd doctor"
 
 
@@ -47,6 +52,7 @@ def examine(settings: Settings) -> list[Check]:
         _system,
         _priority,
         _timer,
+        lambda: _engine(settings),
         lambda: _device(settings),
         lambda: _base(settings),
         lambda: _styles(settings),
@@ -99,6 +105,63 @@ def _timer() -> Check:
         return Check("timer", "ok", found)
     mend = "close what keeps every core busy; on a laptop, plug it in"
     return Check("timer", "warn", found, mend)
+
+
+def _engine(settings: Settings) -> Check:
+    """The one that somebody else keeps: whether it lets us in, and how far away it is."""
+    address, token_file = settings.engine.address, settings.engine.token_file
+    if not address:
+        return Check("engine", "ok", "jazzd starts its own")
+    start = f"start it there: jazzd engine --listen {address}"
+    try:
+        ready, trips = asyncio.run(_met(address, read_token(Path(token_file)) if token_file else ""))
+    except ConfigError as error:
+        return Check("engine", "fail", str(error), "name the right file in engine.token_file")
+    except EngineError as error:
+        if protocol.IN_USE in str(error):
+            return Check("engine", "ok", f"{address} answers, and has a player already")
+        return Check("engine", "fail", str(error), f"{start}; give both the same token")
+    except TimeoutError:
+        return Check("engine", "warn", f"{address} took the call and is not ready", "wait: it may be loading")
+    told = summary(trips)
+    found = f"{address}: {ready.base} on {ready.device}, {told['p50']:.1f} ms there and back"
+    found += f", 99 of 100 within {told['p99']:.1f} ms"
+    if (told["p99"] or 0) > WANTED_LINE_MS:
+        return Check("engine", "warn", found, "every answer takes so much longer: prefer a cable to WLAN")
+    return Check("engine", "ok", found)
+
+
+async def _met(address: str, token: str) -> tuple[protocol.Ready, list[float]]:
+    """What the engine says of itself, and the milliseconds of some round trips.
+
+    Raises EngineError where it cannot be reached or will not have us, TimeoutError when it says nothing.
+    """
+    reader, writer = await supervisor.reach(address)
+
+    async def heard(kind: type[Told]) -> Told:
+        """The next message of that kind."""
+        while line := await reader.readline():
+            message = protocol.read_by_player(line)
+            if isinstance(message, protocol.Failed):
+                raise EngineError(message.reason)
+            if isinstance(message, kind):
+                return message
+        raise EngineError("it hung up")
+
+    try:
+        async with asyncio.timeout(ENGINE_S):
+            writer.write(protocol.line(protocol.Hello(token=token)))
+            ready, trips = await heard(protocol.Ready), []
+            for number in range(PINGS):
+                began = time.perf_counter()
+                writer.write(protocol.line(protocol.Ping(n=number)))
+                await heard(protocol.Pong)
+                trips.append(1000 * (time.perf_counter() - began))
+        return ready, trips
+    except (EngineError, ConnectionError, ValueError) as error:  # the last for a line that is too long
+        raise EngineError(f"{address}: {error}") from None
+    finally:
+        writer.close()
 
 
 def _device(settings: Settings) -> Check:

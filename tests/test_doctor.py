@@ -1,15 +1,20 @@
 """The doctor: what it finds, what it says about it, and what it is worth to a script."""
 
+import contextlib
 import json
 import os
 import platform
-from collections.abc import Callable
+import socket
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from fake_engine import FakeEngine
 
 from jazzd import doctor
 from jazzd.doctor import Check, examine, to_json
+from jazzd.engine import protocol
 from jazzd.player import drivers
 from jazzd.player.drivers import PortList
 from jazzd.settings import Settings
@@ -41,7 +46,7 @@ def test_every_check_has_its_say_and_every_trouble_its_mend(tmp_path: Path) -> N
     settings = Settings.model_validate(TCP | {"styles": {"folder": tmp_path}})
     checks = examine(settings)
     assert [check.name for check in checks] == [
-        "system", "priority", "timer", "device", "base", "styles", "ports", "synth", "loop-back",
+        "system", "priority", "timer", "engine", "device", "base", "styles", "ports", "synth", "loop-back",
         "runtime folder", "service", "daemon",
     ]  # fmt: skip
     assert all(check.mend for check in checks if check.state != "ok")
@@ -93,6 +98,69 @@ def test_wsl_and_a_missing_priority_are_told(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_card_that_is_not_there_is_a_failure() -> None:
     settings = Settings.model_validate(TCP | {"engine": {"device": "cuda"}})
     assert states(examine(settings))["device"] == "fail"
+
+
+Answer = Callable[[protocol.ToEngine], list[protocol.Message]]
+
+
+@contextlib.contextmanager
+def an_engine(answer: Answer) -> Iterator[str]:
+    """Somebody at an address who answers one caller, line by line, and hangs up where nothing is said."""
+    with socket.create_server(("127.0.0.1", 0)) as door:
+
+        def serve() -> None:
+            connection, _ = door.accept()
+            with connection, connection.makefile("rwb") as stream:
+                for line in stream:
+                    for message in (answers := answer(protocol.read_by_engine(line))):
+                        stream.write(protocol.line(message))
+                    stream.flush()
+                    if not answers:
+                        return
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"tcp://127.0.0.1:{door.getsockname()[1]}"
+        thread.join(5)
+
+
+def refusing(reason: str) -> Answer:
+    return lambda said: [protocol.Failed(reason=reason)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "state", "words"),
+    [
+        (lambda said: list(FakeEngine().hear(said)), "ok", "fake on cpu, "),
+        (refusing(protocol.IN_USE), "ok", "has a player already"),
+        (refusing("the token is wrong"), "fail", "the token is wrong"),
+        (lambda said: [], "fail", "hung up"),
+    ],
+)
+def test_an_engine_elsewhere_is_met(answer: Answer, state: str, words: str) -> None:
+    with an_engine(answer) as address:
+        found = doctor._engine(Settings.model_validate({"engine": {"address": address}}))
+    assert (found.state, words in found.found) == (state, True), found
+    assert address in found.found
+    assert bool(found.mend) == (state != "ok")
+
+
+def test_an_engine_that_says_nothing_may_be_loading(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "ENGINE_S", 0.2)
+    with an_engine(lambda said: [protocol.Pong(n=0)]) as address:
+        found = doctor._engine(Settings.model_validate({"engine": {"address": address}}))
+    assert (found.state, "not ready" in found.found) == ("warn", True)
+
+
+def test_an_engine_that_is_not_there_or_wants_a_token_that_is_not_is_a_failure(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    found = doctor._engine(Settings.model_validate({"engine": {"address": address}}))
+    assert (found.state, f"no engine at {address}" in found.found) == ("fail", True)
+    assert "jazzd engine --listen" in found.mend
+    token = {"engine": {"address": address, "token_file": str(tmp_path / "none")}}
+    found = doctor._engine(Settings.model_validate(token))
+    assert (found.state, "token file" in found.found) == ("fail", True)
 
 
 def test_a_script_learns_it_from_the_exit_code(

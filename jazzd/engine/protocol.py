@@ -16,6 +16,8 @@ T = TypeVar("T")
 VERSION = 3
 LINE_LIMIT = 2**20
 """Longest line in bytes that either side accepts."""
+IN_USE = "another player is connected"
+"""Why an engine refuses a second one."""
 
 Tick = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Pitch = Annotated[int, Field(ge=0, le=127)]

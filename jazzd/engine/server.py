@@ -392,4 +392,4 @@ class Door:
         if not hmac.compare_digest(hello.token.encode(), self.token.encode()):
             raise EngineError("the token is wrong")
         if self._player:
-            raise EngineError("another player is connected")
+            raise EngineError(protocol.IN_USE)

@@ -48,6 +48,19 @@ WARM_UP_S = 20.0
 """An engine that has made no note by then cannot make any."""
 
 
+async def reach(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection to the engine at `unix:PATH` or `tcp://HOST:PORT`. Raises EngineError."""
+    kind, _, place = address.partition(":")
+    try:
+        async with asyncio.timeout(CONNECT_S):
+            if kind == "unix":
+                return await asyncio.open_unix_connection(place, limit=protocol.LINE_LIMIT)
+            host, _, port = place.removeprefix("//").rpartition(":")
+            return await asyncio.open_connection(host.strip("[]"), int(port), limit=protocol.LINE_LIMIT)
+    except OSError as error:  # TimeoutError is one
+        raise EngineError(f"no engine at {address} ({error or 'timeout'})") from None
+
+
 @dataclass(frozen=True)
 class Callbacks:
     """What the player does about it, called in the loop."""
@@ -205,17 +218,7 @@ class Supervisor:
             if reserve:
                 await reserve.close()
             return await self._spawn()
-        kind, _, place = self._address.partition(":")
-        try:
-            async with asyncio.timeout(CONNECT_S):
-                if kind == "unix":
-                    return _Link(*await asyncio.open_unix_connection(place, limit=protocol.LINE_LIMIT))
-                host, _, port = place.removeprefix("//").rpartition(":")
-                return _Link(
-                    *await asyncio.open_connection(host.strip("[]"), int(port), limit=protocol.LINE_LIMIT)
-                )
-        except OSError as error:  # TimeoutError is one
-            raise EngineError(f"no engine at {self._address} ({error or 'timeout'})") from None
+        return _Link(*await reach(self._address))
 
     async def _spawn(self) -> _Link:
         # An inherited socket, not an address: nobody else can connect, and when either process dies, however
