@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from jazzd.errors import ConfigError
 from jazzd.mix import shares
 from jazzd.music import chart
+from jazzd.music.grid import BEATS_PER_BAR, LONGEST_BAR
 
 NARROWEST = 11
 """Semitones from the lowest to the highest pitch of a solo, at least."""
@@ -69,6 +70,7 @@ Mode = Literal["follow", "trade"]
 Start = Literal["now", "beat", "bar"]
 Bars = Annotated[int, Field(ge=0, le=64)]
 Choruses = Annotated[int, Field(ge=1, le=16)]
+BeatsPerBar = Annotated[int, Field(ge=2, le=LONGEST_BAR)]
 Percent = Annotated[float, Field(ge=0.0, le=100.0)]
 Swing = Annotated[float, Field(ge=50.0, le=75.0)]
 Layback = Annotated[float, Field(ge=0.0, le=200.0)]
@@ -136,6 +138,7 @@ class Solo(Section):
 class Tempo(Section):
     source: Literal["auto", "clock", "link", "chords", "bpm"] = "auto"
     bpm: float = Field(default=120.0, ge=30.0, le=300.0)
+    beats_per_bar: BeatsPerBar = BEATS_PER_BAR
     count_in: int = Field(default=0, ge=0, le=16)
     tap_key: MidiPitch = 0
 
@@ -160,6 +163,7 @@ class Scene(Section):
     start: Start | None = None
     bars_per_phrase: Bars | None = None
     choruses: Choruses | None = None
+    beats_per_bar: BeatsPerBar | None = None
     temperature: Temperature | None = None
     density: float | None = Field(default=None, ge=-1.0, le=1.0)
     harmony: float | None = Field(default=None, ge=0.0, le=1.0)

@@ -80,6 +80,8 @@ class Take:
     began: float = 0.0
     ended: float = 0.0
     """Seconds of the same clock; keys and pedals that are down at the end, go up."""
+    bar: int = 4
+    """Beats of a bar."""
 
     @property
     def notes(self) -> int:
@@ -91,7 +93,7 @@ def write(path: Path, take: Take) -> None:
     """Writes the file as a whole or not at all. Raises MidiError where it cannot be written."""
     clock = _Clock(take.began, take.tempi)
     conductor = [(tick, mido.MetaMessage("set_tempo", tempo=tempo)) for tick, tempo in clock.changes]
-    conductor += [(0, mido.MetaMessage("time_signature", numerator=4, denominator=4))]
+    conductor += [(0, mido.MetaMessage("time_signature", numerator=take.bar, denominator=4))]
     conductor += [(0, mido.MetaMessage("text", text=MARK + part)) for part in _packed(take)]
     tracks = [
         _track("jazzd", sorted(conductor, key=lambda event: event[0])),

@@ -4,11 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jazzd.music.grid import POSITIONS, Feel, Grid
+from jazzd.music.grid import POSITIONS, Feel, Grid, strong
 from jazzd.music.notes import Seconds
 
 GRID = Grid(Seconds(10.0), 0.5)
 beats = st.floats(-100, 100)
+
+
+@pytest.mark.parametrize(("bar", "apart"), [(1, 1), (2, 2), (3, 3), (4, 2), (5, 5), (6, 3), (8, 4)])
+def test_a_bar_is_halved_where_that_leaves_whole_beats(bar: int, apart: int) -> None:
+    assert strong(bar) == apart
 
 
 def test_beats_and_seconds() -> None:

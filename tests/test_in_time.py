@@ -6,6 +6,7 @@ from room import Room
 
 from jazzd.music.grid import Feel
 from jazzd.player.manner import Manner
+from jazzd.player.tempo import Tempo
 
 DM7, G7 = (50, 53, 57, 60), (55, 59, 62, 65)
 BEAT_S = 0.5
@@ -52,6 +53,19 @@ def test_an_answer_waits_for_its_beat(start: str, beats: int) -> None:
     first = (room.struck[0][0] - began) / BEAT_S
     assert first == pytest.approx(6 if beats == 1 else 8, abs=0.01)
     assert room.session.latency.summary()["n"] == 0, "waiting for a beat is no latency"
+
+
+def test_in_a_waltz_the_bar_and_the_strong_beats_come_every_three_beats() -> None:
+    room = Room(manner=Manner(start="bar"), tempo=Tempo(bar=3))
+    began = room.time
+    room.tick(4.1)
+    room.strike(*DM7)
+    room.tick(4)
+    assert (room.struck[0][0] - began) / BEAT_S == pytest.approx(6, abs=0.01)
+    beats = room.revisions[-1].beats
+    assert beats
+    assert beats.bar == 3
+    assert beats.length == pytest.approx(300 * BEAT_S, rel=0.01)
 
 
 def test_a_change_within_a_phrase_waits_for_a_beat_only() -> None:

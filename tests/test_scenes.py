@@ -164,3 +164,37 @@ def test_a_chart_can_come_with_a_reload_and_a_broken_one_changes_nothing(
     room.strike(*DM7)
     room.wait(2)
     assert room.revisions[-1].ahead
+
+
+def test_a_scene_can_be_a_waltz(room: Room, settings: Callable[[str], Settings]) -> None:
+    scene = '[[scene]]\nname = "waltz"\nbeats_per_bar = 3\n'
+    before, tuned = settings(scene), settings('[solo]\nchart = "C7 | F7"\n' + scene)
+    room.session.scenes = before.scene
+    room.session.play_scene("waltz")
+    assert room.session.tempo.bar == 3
+    setup.change(room.session, before, settings("[solo]\nlow = 50\n" + scene))
+    assert room.session.tempo.bar == 3, "what was chosen stays"
+    setup.change(room.session, before, tuned)
+    room.session.play_scene("waltz")
+    assert room.session.tempo.bar == 4, "a tune knows its own"
+
+
+def test_a_reload_can_make_a_waltz_of_it(
+    room: Room, settings: Callable[[str], Settings], tmp_path: Path
+) -> None:
+    """Of a tune that is written out, too; a tune's file knows better."""
+    plain, three = settings(""), "[tempo]\nbeats_per_bar = 3\n"
+    assert setup.change(room.session, plain, settings(three)) == ["tempo.beats_per_bar"]
+    assert room.session.tempo.bar == 3
+    tune = '[solo]\nchart = "C7 | F7"\n'
+    setup.change(room.session, settings(three), settings(tune))
+    assert room.session.tempo.bar == 4
+    setup.change(room.session, settings(tune), settings(tune + three))
+    assert room.session.tempo.bar == 3
+    file = tmp_path / "five.json"
+    file.write_text('{"time_signature": "5/4", "bars": [[{"beat": 1, "chord": "C"}]]}')
+    five = settings(f'[solo]\nchart = "{file}"\n' + three)
+    setup.change(room.session, settings(tune + three), five)
+    assert room.session.tempo.bar == 5
+    setup.change(room.session, five, settings(""))
+    assert room.session.tempo.bar == 4

@@ -154,6 +154,17 @@ def test_a_take_comes_back_as_it_was(tmp_path: Path) -> None:
     assert not list((tmp_path / "new folder").glob(".*"))
 
 
+def test_a_take_of_a_waltz_says_so(tmp_path: Path) -> None:
+    recorder = Tape(Clock())
+    recorder.told(Begin(seed=7))
+    recorder.heard(ON, 1000.0)
+    recorder.told(revise(1, beats=Beats(origin=0, length=150, bar=3)))
+    takes.write(tmp_path / "take.mid", recorder.take(READY, (), FROM_THE_START))
+    told = {message.type: message for message in mido.MidiFile(tmp_path / "take.mid").tracks[0]}
+    assert told["time_signature"].numerator == 3
+    assert round(mido.tempo2bpm(told["set_tempo"].tempo)) == 120
+
+
 def written(path: Path, *texts: str) -> Path:
     track = mido.MidiTrack([mido.MetaMessage("text", text=text) for text in texts])
     mido.MidiFile(tracks=[track]).save(path)

@@ -36,6 +36,24 @@ def test_what_to_expect_decides_between_two_ways_to_count() -> None:
     assert estimate(bars, 60).bpm == pytest.approx(60)  # type: ignore[union-attr]
 
 
+def test_in_a_waltz_a_chord_a_bar_is_one_in_three_beats() -> None:
+    bars = struck(120, [0, 3, 6, 9, 12])
+    found = estimate(bars, 130, bar=3)
+    assert found
+    assert found.bpm == pytest.approx(120)
+    assert found.bar == 3
+    assert estimate(bars, 130).bpm == pytest.approx(160)  # type: ignore[union-attr]
+
+
+def test_whoever_tells_the_beat_the_bar_is_ours() -> None:
+    tempo = Tempo("auto", 100.0, bar=3)
+    tempo.struck(Seconds(90.0))
+    assert tempo.now(NOW) == ("bpm", Grid(Seconds(90.0), 0.6, 3))
+    tempo.tapped(Seconds(91.0))
+    tempo.tapped(Seconds(91.5))
+    assert tempo.now(NOW) == ("taps", Grid(Seconds(91.0), 0.5, 3))
+
+
 @pytest.mark.parametrize("times", [[], [1.0], [1.0, 2.0], [1.0, 1.0, 1.0], [0, 0.31, 2.17, 2.4, 5.0, 5.9]])
 def test_chords_that_keep_no_time_tell_none(times: list[float]) -> None:
     assert estimate([Seconds(at) for at in times], 120) is None

@@ -5,6 +5,7 @@ import pytest
 from room import Room
 
 from jazzd.player.manner import Manner
+from jazzd.player.tempo import Tempo
 
 CHORDS = ((50, 53, 57, 60), (55, 59, 62, 65), (48, 52, 55, 59), (45, 52, 55, 60))
 TRADE = Manner(mode="trade")
@@ -131,6 +132,22 @@ def test_fours_with_a_clock() -> None:
     assert max(beats) < 32
     ends = [(at - began) / 0.5 for at, message in room.heard if message.type == "note_off"]
     assert max(ends) <= 32.01
+
+
+def test_in_a_waltz_bars_have_three_beats() -> None:
+    room = Room(manner=Manner(mode="trade", bars=4), tempo=Tempo(bar=3))
+    room.tick(3)
+    room.play(mido.Message("start"))
+    began = room.time
+    for chord in CHORDS:
+        room.strike(*chord)
+        room.tick(2.8)
+        room.lift(*chord)
+        room.tick(0.2)
+    room.tick(15)
+    beats = [(at - began) / 0.5 for at, _ in room.struck]
+    assert beats[0] == pytest.approx(12, abs=0.05)
+    assert max(beats) < 24
 
 
 def test_a_switch_changes_the_mode_and_ends_what_plays() -> None:

@@ -20,7 +20,7 @@ DM7 = (50, 53, 57, 60)
 
 
 def tune(text: str = BLUES) -> Chart:
-    return Chart(chart.read(text))
+    return Chart(chart.read(text).progression)
 
 
 def voiced(symbol: str) -> set[int]:
@@ -184,7 +184,10 @@ def test_a_tempo_that_changes_takes_the_chords_with_it() -> None:
         ('{"bars": [[{"beat": 1, "chord": "H7"}]]}', "'H7'"),
         ('{"bars": [[{"beat": 9, "chord": "C"}]]}', "beat"),
         ('{"bars": [[], []]}', "no chord"),
-        ('{"time_signature": "3/4", "bars": [[{"beat": 1, "chord": "C"}]]}', "3/4"),
+        ('{"time_signature": "6/8", "bars": [[{"beat": 1, "chord": "C"}]]}', "6/8"),
+        ('{"time_signature": "13/4", "bars": [[{"beat": 1, "chord": "C"}]]}', "13/4"),
+        ('{"time_signature": "3/4", "bars": [[{"beat": 4, "chord": "C"}]]}', "bar 1 .* no beat 4 in 3/4"),
+        ('{"time_signature": "3/4", "bars": [[{"beat": 4.5, "chord": "C"}]]}', "no beat 4.5"),
     ],
 )
 def test_a_file_that_is_no_chart_is_one_sentence(tmp_path: Path, text: str, words: str) -> None:
@@ -202,5 +205,35 @@ def test_a_file_of_bars(tmp_path: Path) -> None:
         '{"bars": [[], [{"beat": 1, "chord": "Dm7"}, {"beat": 3, "chord": "G7"}], [], '
         '[{"beat": 1, "chord": "C6"}]]}'
     )
-    symbols = [(chord and chord.symbol, bars) for chord, bars in chart.read(str(file))]
+    symbols = [(chord and chord.symbol, bars) for chord, bars in chart.read(str(file)).progression]
     assert symbols == [(None, 1.0), ("Dm7", 0.5), ("G7", 1.5), ("C6", 1.0)]
+
+
+def test_a_file_may_be_a_waltz(tmp_path: Path) -> None:
+    file = tmp_path / "tune.json"
+    file.write_text(
+        '{"time_signature": "3/4", "bars": [[{"beat": 1, "chord": "Dm7"}], [{"beat": 3, "chord": "G7"}]]}'
+    )
+    progression, bar = chart.read(str(file))
+    assert bar == 3
+    assert [bars for _, bars in progression] == pytest.approx([5 / 3, 1 / 3])
+    waltz = Chart(progression, bar)
+    assert waltz.beats == pytest.approx(6)
+    form = waltz.form(Grid(Seconds(0.0), 0.5, 3), 0, 12)
+    assert [change.at for change in form.changes] == pytest.approx([0, 2.5, 3, 5.5])
+
+
+def test_in_a_waltz_the_turns_have_three_beats_a_bar() -> None:
+    """Of four bars each: the human's turn is beats 0 to 12, the solo's 12 to 24."""
+    waltz = Chart(chart.read(BLUES).progression, 3)
+    room = Room(chart=waltz, manner=Manner(mode="trade", bars=4), tempo=Tempo(bar=3))
+    began = started(room, 26)
+    beats = [(at - began) / 0.5 for at, _ in room.struck]
+    assert min(beats) == pytest.approx(12, abs=0.1)
+    assert not [beat for beat in beats if beat >= 24]
+    for bar, symbol in enumerate(("C7", "F7", "C7", "G7")):
+        over = {p % 12 for at, p in room.struck if 12.2 + 3 * bar < (at - began) / 0.5 < 14.8 + 3 * bar}
+        assert over
+        assert over <= voiced(symbol)
+    told = room.session.beat()
+    assert (told["bar"], told["beat"]) == (9, 3)

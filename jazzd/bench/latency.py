@@ -20,6 +20,7 @@ from jazzd.bench import machine
 from jazzd.errors import ConfigError, MidiError
 from jazzd.music import chart
 from jazzd.music.chords import Chord
+from jazzd.music.grid import BEATS_PER_BAR
 from jazzd.music.voicing import voice
 from jazzd.player import drivers, ports
 from jazzd.player.clock import MonotonicClock
@@ -64,11 +65,13 @@ def tunes(folder: Path) -> list[Tune]:
     found = []
     for file in sorted(folder.glob("*.json")):
         try:
-            progression = chart.read(str(file))
-        except ConfigError:  # not in 4/4
+            sheet = chart.read(str(file))
+        except ConfigError:  # in eighths, or not a chart at all
+            continue
+        if sheet.bar != BEATS_PER_BAR:
             continue
         bpm = float(json.loads(file.read_text()).get("tempo_bpm") or 120)
-        found.append(Tune(file.stem, bpm, progression))
+        found.append(Tune(file.stem, bpm, sheet.progression))
     if not found:
         raise ConfigError(f"{folder}: there is no chart (.json) in it")
     return found

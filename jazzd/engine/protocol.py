@@ -11,9 +11,10 @@ from typing import Annotated, Literal, NamedTuple, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from jazzd.errors import EngineError
+from jazzd.music.grid import BEATS_PER_BAR, LONGEST_BAR
 
 T = TypeVar("T")
-VERSION = 3
+VERSION = 4
 LINE_LIMIT = 2**20
 """Longest line in bytes that either side accepts."""
 IN_USE = "another player is connected"
@@ -64,6 +65,8 @@ class Beats(Message):
 
     origin: float
     length: float = Field(gt=0.0, le=10_000.0)
+    bar: int = Field(default=BEATS_PER_BAR, ge=1, le=LONGEST_BAR)
+    """Beats of a bar, of which `grid.strong` says how many lie between two strong ones."""
 
 
 class Change(Message):

@@ -1,13 +1,15 @@
 """Charts: chord symbols on one line, or a JSON file of bars."""
 
 import itertools
+import re
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import BaseModel, Field, ValidationError
 
 from jazzd.errors import ConfigError
 from jazzd.music.chords import Chord, parse, progression
-from jazzd.music.grid import BEATS_PER_BAR
+from jazzd.music.grid import BEATS_PER_BAR, LONGEST_BAR
 
 LARGEST_FILE = 1 << 20
 MOST_BARS = 1024
@@ -16,24 +18,31 @@ Progression = list[tuple[Chord | None, float]]
 """Chords and their lengths in bars; None for a rest."""
 
 
+class Sheet(NamedTuple):
+    progression: Progression
+    bar: int | None
+    """Beats of a bar; None where the chart does not say."""
+
+
 class _Symbol(BaseModel):
-    beat: float = Field(ge=1, lt=BEATS_PER_BAR + 1)
+    beat: float = Field(ge=1, lt=LONGEST_BAR + 1)
     chord: str
 
 
 class _Chart(BaseModel):
-    time_signature: str = "4/4"
+    time_signature: str = f"{BEATS_PER_BAR}/4"
     bars: list[list[_Symbol]] = Field(min_length=1, max_length=MOST_BARS)
 
 
-def read(chart: str) -> Progression:
+def read(chart: str) -> Sheet:
     """The chart that is written out (`Dm7 | G7 | Cmaj7 | %`), or that is in the file of that name.
 
-    A file holds an object with `bars`, a list of lists of {"beat": 1..4, "chord": symbol}; a bar without a
-    chord goes on with the one before. Raises ConfigError.
+    A file holds an object with `bars`, a list of lists of {"beat": 1..4, "chord": symbol}, and where a bar
+    has not four beats, a `time_signature`; a bar without a chord goes on with the one before. Raises
+    ConfigError.
     """
     if not chart.endswith(".json"):
-        return progression(chart)
+        return Sheet(progression(chart), None)
     file = Path(chart)
     try:
         if file.stat().st_size > LARGEST_FILE:
@@ -45,21 +54,30 @@ def read(chart: str) -> Progression:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "it"
         raise ConfigError(f"{file} is no chart: {where}: {first['msg']}") from None
-    if found.time_signature != f"{BEATS_PER_BAR}/4":
-        raise ConfigError(f"{file} is in {found.time_signature}; charts are played in {BEATS_PER_BAR}/4")
-    return _lengths(found, file)
+    bar = _beats(found.time_signature, file)
+    return Sheet(_lengths(found, bar, file), bar)
 
 
-def _lengths(chart: _Chart, file: Path) -> Progression:
-    symbols = [
-        (BEATS_PER_BAR * number + symbol.beat - 1, parse(symbol.chord, f"bar {number + 1} of {file}"))
-        for number, bar in enumerate(chart.bars)
-        for symbol in sorted(bar, key=lambda symbol: symbol.beat)
-    ]
+def _beats(time_signature: str, file: Path) -> int:
+    """Of a bar. Raises ConfigError."""
+    beats = re.fullmatch(r"(\d{1,2})/4", time_signature)
+    if not (beats and 1 <= int(beats[1]) <= LONGEST_BAR):
+        raise ConfigError(f"{file} is in {time_signature}; charts are played in 1/4 to {LONGEST_BAR}/4")
+    return int(beats[1])
+
+
+def _lengths(chart: _Chart, beats: int, file: Path) -> Progression:
+    symbols = []
+    for number, bar in enumerate(chart.bars):
+        for symbol in sorted(bar, key=lambda symbol: symbol.beat):
+            where = f"bar {number + 1} of {file}"
+            if symbol.beat >= beats + 1:
+                raise ConfigError(f"{where}: there is no beat {symbol.beat:g} in {beats}/4")
+            symbols.append((beats * number + symbol.beat - 1, parse(symbol.chord, where)))
     if not symbols:
         raise ConfigError(f"{file} is no chart: there is no chord in it")
     if symbols[0][0] > 0:
         symbols.insert(0, (0.0, None))
-    places = [place for place, _ in symbols] + [float(BEATS_PER_BAR * len(chart.bars))]
-    lengths = [(after - place) / BEATS_PER_BAR for place, after in itertools.pairwise(places)]
+    places = [place for place, _ in symbols] + [float(beats * len(chart.bars))]
+    lengths = [(after - place) / beats for place, after in itertools.pairwise(places)]
     return [(chord, bars) for (_, chord), bars in zip(symbols, lengths, strict=True) if bars > 0]

@@ -6,9 +6,17 @@ from dataclasses import dataclass
 from jazzd.music.notes import Seconds
 
 BEATS_PER_BAR = 4
+"""Where nobody says otherwise."""
+LONGEST_BAR = 12
 OFF_EIGHTH = 0.5
 POSITIONS = (0.0, 1 / 4, 1 / 3, OFF_EIGHTH, 2 / 3, 3 / 4)
 """The sixteenths and the eighth-triplets of a beat."""
+
+
+def strong(bar: int) -> int:
+    """Beats from one strong beat to the next in a bar of so many: it is halved where that leaves whole beats,
+    but 2/4 is not."""
+    return bar // 2 if bar % 2 == 0 and bar > 2 else bar
 
 
 @dataclass(frozen=True)
@@ -18,6 +26,8 @@ class Grid:
     origin: Seconds
     """When beat 0 is."""
     beat_s: float
+    bar: int = BEATS_PER_BAR
+    """Beats of a bar."""
 
     @property
     def bpm(self) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from jazzd.engine import protocol
 from jazzd.music.chords import Chord
-from jazzd.music.grid import Grid
+from jazzd.music.grid import Grid, strong
 from jazzd.music.notes import Seconds
 from jazzd.music.tempo import TICKS_PER_SECOND, to_ticks
 from jazzd.player.capture import Struck
@@ -21,8 +21,6 @@ THINNEST = 0.8
 """How much is taken from the density when the engine cannot keep up: rather fewer notes than late ones."""
 LONGEST_NOTE_TICKS = 400
 MOST_KEYS = 128
-STRONG_BEATS = 2
-"""Every second beat of a bar of four is a strong one."""
 FORESEEN_S = 2.0
 """How long ago a chord of a form may have begun and still be told again."""
 MOST_FORESEEN = 64
@@ -111,7 +109,8 @@ class Brief:
 def _beats(timeline: Timeline, grid: Grid | None) -> protocol.Beats | None:
     if grid is None:
         return None
-    origin = grid.next(timeline.origin, STRONG_BEATS) - timeline.origin
+    every = strong(grid.bar)
+    origin = grid.next(timeline.origin, every) - timeline.origin
     return protocol.Beats(
-        origin=TICKS_PER_SECOND * origin, length=TICKS_PER_SECOND * STRONG_BEATS * grid.beat_s
+        origin=TICKS_PER_SECOND * origin, length=TICKS_PER_SECOND * every * grid.beat_s, bar=grid.bar
     )

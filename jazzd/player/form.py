@@ -1,11 +1,11 @@
 """Chords that are known before they sound: those a human has just played, or those of a chart."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
 from jazzd.music import voicing
+from jazzd.music.chart import Progression
 from jazzd.music.chords import Chord
 from jazzd.music.grid import BEATS_PER_BAR, Grid
 from jazzd.music.notes import Seconds
@@ -52,12 +52,14 @@ class Form:
 class Chart:
     """A tune: chords with their lengths in bars, again and again from beat 0 on."""
 
-    def __init__(self, progression: Sequence[tuple[Chord | None, float]]) -> None:
+    def __init__(self, progression: Progression, bar: int = BEATS_PER_BAR) -> None:
+        """`bar`: its beats."""
+        self.bar = bar
         self._changes: list[tuple[float, float, Chord | None]] = []
         beat = 0.0
         for chord, bars in progression:
-            self._changes.append((beat, bars * BEATS_PER_BAR, chord))
-            beat += bars * BEATS_PER_BAR
+            self._changes.append((beat, bars * bar, chord))
+            beat += bars * bar
         self.beats = beat
         """Length of one chorus."""
 

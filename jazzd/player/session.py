@@ -17,7 +17,7 @@ from jazzd.engine import protocol
 from jazzd.errors import JazzdError
 from jazzd.mix import shares
 from jazzd.music import chords
-from jazzd.music.grid import BEATS_PER_BAR, Feel
+from jazzd.music.grid import Feel
 from jazzd.music.notes import Seconds
 from jazzd.player.capture import Capture, ChordCaptured, Released
 from jazzd.player.clock import Clock
@@ -167,7 +167,7 @@ class Session:
         source, grid = self.tempo.now(now)
         if grid is None:
             return {"source": source, "bpm": self.tempo.bpm, "bar": None, "beat": None}
-        bar, beat = divmod(math.floor(grid.beat(now)), BEATS_PER_BAR)
+        bar, beat = divmod(math.floor(grid.beat(now)), grid.bar)
         return {"source": source, "bpm": round(grid.bpm, 1), "bar": bar + 1, "beat": beat + 1}
 
     @property
@@ -204,6 +204,8 @@ class Session:
         wanted = {"mode": found.mode, "start": found.start, "choruses": found.choruses}
         wanted["bars"] = found.bars_per_phrase
         self.set_manner(**{key: value for key, value in wanted.items() if value is not None})
+        if found.beats_per_bar and not self._tune:  # a tune knows its own
+            self.tempo.bar = found.beats_per_bar
         self.scene = name
         self._log.info("scene_chosen", scene=name)
 
@@ -329,11 +331,11 @@ class Session:
             return None
         earliest = Seconds(now + self._soloist.pace.lead_s)
         if entering and self.manner.count_in and self.tempo.clock.started_at is not None:
-            earliest = max(earliest, grid.time(BEATS_PER_BAR * self.manner.count_in))
+            earliest = max(earliest, grid.time(grid.bar * self.manner.count_in))
         elif self.manner.start == "now":
             return None
         bar = self.manner.start == "bar" and entering
-        return grid.next(earliest, BEATS_PER_BAR if bar else 1)
+        return grid.next(earliest, grid.bar if bar else 1)
 
     def _beat_s(self, now: Seconds) -> float:
         grid = self.tempo.grid(now)

@@ -26,6 +26,8 @@ AT_ONCE = ("solo", "tempo", "feel", "control", "input", "scene")
 """Sections whose changes need no new start, but for LATER; BESIDES are keys of other sections."""
 LATER = {("solo", "channel"), ("solo", "program")}
 BESIDES = {("midi", "lead_ms")}
+TUNE = {("solo", "chart"), ("tempo", "beats_per_bar")}
+"""What makes another tune of it."""
 
 
 def session(
@@ -37,6 +39,7 @@ def session(
 ) -> Session:
     """A session that behaves as the settings say. Raises ConfigError for a chart that is none."""
     solo, tempo, hands = settings.solo, settings.tempo, settings.input
+    tune = _chart(settings)
     made = Session(
         engine,
         scheduler,
@@ -45,11 +48,11 @@ def session(
         Sampling(temperature=solo.temperature, top_p=solo.top_p, low=solo.low, high=solo.high),
         solo.channel - 1,
         styling=Styling(settings.styles.default),
-        tempo=Tempo(tempo.source, tempo.bpm, link, settings.midi.lead_ms / 1000),
+        tempo=Tempo(tempo.source, tempo.bpm, link, settings.midi.lead_ms / 1000, _bar(settings, tune)),
         feel=Feel(settings.feel.quantize, settings.feel.swing, settings.feel.layback_ms),
         manner=manner(settings),
         hands=Hands(hands.split, hands.chord_channel),
-        chart=_chart(settings),
+        chart=tune,
     )
     made.scenes = settings.scene
     return made
@@ -76,7 +79,8 @@ def change(made: Session, before: Settings, after: Settings) -> list[str]:
     have changed. Raises ConfigError, with nothing changed.
     """
     now = [key for key in _changed(before, after) if _at_once(key)]
-    tune = _chart(after) if ("solo", "chart") in now else None  # before anything is changed
+    another = not TUNE.isdisjoint(now)
+    tune = _chart(after) if another else None  # before anything is changed
     for knob, key in KNOBS.items():
         if key in now:
             made.turn(knob, getattr(getattr(after, key[0]), key[1]))
@@ -88,8 +92,9 @@ def change(made: Session, before: Settings, after: Settings) -> list[str]:
     made.controls.tap_key = after.tempo.tap_key
     if any(section == "control" for section, _ in now):
         made.controls.numbers = after.control.model_dump()
-    if ("solo", "chart") in now:
+    if another:
         made.set_chart(tune)
+        made.tempo.bar = _bar(after, tune)
     made.scenes = after.scene
     return [f"{section}.{key}" if key else section for section, key in now]
 
@@ -117,4 +122,12 @@ def _changed(before: Settings, after: Settings) -> list[tuple[str, str]]:
 
 
 def _chart(settings: Settings) -> Chart | None:
-    return Chart(chart.read(settings.solo.chart)) if settings.solo.chart else None
+    if not settings.solo.chart:
+        return None
+    sheet = chart.read(settings.solo.chart)
+    return Chart(sheet.progression, sheet.bar or settings.tempo.beats_per_bar)
+
+
+def _bar(settings: Settings, tune: Chart | None) -> int:
+    """Beats of a bar: a tune knows best."""
+    return tune.bar if tune else settings.tempo.beats_per_bar

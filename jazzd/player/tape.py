@@ -10,8 +10,8 @@ import mido
 
 from jazzd import takes
 from jazzd.engine import protocol
+from jazzd.music.grid import BEATS_PER_BAR, strong
 from jazzd.music.tempo import TICKS_PER_SECOND
-from jazzd.player.brief import STRONG_BEATS
 from jazzd.player.clock import Clock
 from jazzd.player.messages import SUSTAIN
 from jazzd.player.soloist import EngineLink
@@ -65,6 +65,7 @@ class Tape:
         self._human, self._solo = _Reel(), _Reel()
         self._passages: deque[_Passage] = deque()
         self._tempi: deque[tuple[float, float]] = deque(maxlen=MOST_MESSAGES)
+        self._bar = BEATS_PER_BAR
 
     def heard(self, message: mido.Message, at: float) -> None:
         """The human played this at `at` (seconds of the clock)."""
@@ -85,7 +86,8 @@ class Tape:
         elif isinstance(message, protocol.Revise):
             self._log(message, now)
             if message.beats:
-                bpm = 60 * STRONG_BEATS * TICKS_PER_SECOND / message.beats.length
+                self._bar = message.beats.bar
+                bpm = 60 * strong(self._bar) * TICKS_PER_SECOND / message.beats.length
                 if not self._tempi or abs(self._tempi[-1][1] - bpm) > 0.2:
                     self._tempi.append((now, bpm))
 
@@ -121,6 +123,7 @@ class Tape:
             [(first, bpm) for bpm in tempo_then] + [(at, bpm) for at, bpm in self._tempi if at > first],
             first,
             now,
+            self._bar,
         )
 
     def _log(self, event: protocol.Revise | protocol.Note, now: float) -> None:

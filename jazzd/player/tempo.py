@@ -4,18 +4,17 @@ import itertools
 import math
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from statistics import median
 from typing import Literal
 
 import mido
 
-from jazzd.music.grid import Grid
+from jazzd.music.grid import BEATS_PER_BAR, Grid, strong
 from jazzd.music.notes import Seconds
 from jazzd.player.midi_clock import MidiClock
 
 Source = Literal["auto", "clock", "link", "chords", "bpm"]
-BEATS_A_CHORD = {1: 0.8, 2: 1.0, 3: 0.3, 4: 1.0, 6: 0.2, 8: 0.7}
-"""How many beats lie between two chords, and how usual that is."""
 OCTAVES_OFF = 0.5
 """How far a tempo commonly is from the one in the settings: a standard deviation, in octaves."""
 OFF_BEAT = 0.12
@@ -27,7 +26,12 @@ NEW_TAPS_S, NEW_CHORDS_S = 2.5, 6.0
 SLOWEST_BPM, FASTEST_BPM = 30.0, 300.0
 
 
-def estimate(struck: list[Seconds], bpm: float) -> Grid | None:
+def _beats_a_chord(bar: int) -> dict[int, float]:
+    """How many beats lie between two chords, and how usual that is, in bars of so many."""
+    return {2: 0.3, 3: 0.3, 6: 0.2, 1: 0.8, 2 * bar: 0.7, strong(bar): 1.0, bar: 1.0}
+
+
+def estimate(struck: list[Seconds], bpm: float, bar: int = BEATS_PER_BAR) -> Grid | None:
     """The beats that these chords (when each was struck) most likely mark; `bpm` is what to expect.
 
     Of all the ways to count, the one wins whose tempo and count are the most usual and that the chords keep
@@ -37,7 +41,7 @@ def estimate(struck: list[Seconds], bpm: float) -> Grid | None:
     if len(struck) < FEWEST or min(gaps) <= 0:
         return None
     best, best_score = None, 0.0
-    for count, usual in BEATS_A_CHORD.items():
+    for count, usual in _beats_a_chord(bar).items():
         beat_s = median(gaps) / count
         counts = [max(1, round(gap / beat_s)) for gap in gaps]
         beat_s = sum(gaps) / sum(counts)
@@ -50,7 +54,7 @@ def estimate(struck: list[Seconds], bpm: float) -> Grid | None:
         if kept > 0.5 and score > best_score:
             places = [0, *itertools.accumulate(counts)]
             origin = sum(at - n * beat_s for at, n in zip(struck, places, strict=True)) / len(struck)
-            best, best_score = Grid(Seconds(origin), beat_s), score
+            best, best_score = Grid(Seconds(origin), beat_s, bar), score
     return best
 
 
@@ -67,12 +71,15 @@ class Tempo:
         bpm: float = 120.0,
         link: Callable[[], Grid | None] = lambda: None,
         lead_s: float = 0.0,
+        bar: int = BEATS_PER_BAR,
     ) -> None:
         self.source: Source = source
         self.bpm = bpm
         """Where nobody tells better; quarter notes a minute."""
         self.clock = MidiClock()
         self.lead_s = lead_s
+        self.bar = bar
+        """Beats of a bar: nobody who tells the beat tells these."""
         self._link = link
         self._struck: deque[Seconds] = deque(maxlen=REMEMBERED)
         self._taps: deque[Seconds] = deque(maxlen=REMEMBERED)
@@ -106,13 +113,13 @@ class Tempo:
             "clock": lambda: self._early(self.clock.grid(now)),
             "link": lambda: self._early(self._link()),
             "taps": lambda: self._tapped,
-            "chords": lambda: estimate(list(self._struck), self.bpm),
+            "chords": lambda: estimate(list(self._struck), self.bpm, self.bar),
         }
         wanted = {"auto": tuple(told), "bpm": ("taps",)}.get(self.source, (self.source, "taps"))
         for source in wanted:
             if grid := told[source]():
-                return source, grid
-        return "bpm", None if self._origin is None else Grid(self._origin, 60 / self.bpm)
+                return source, replace(grid, bar=self.bar)
+        return "bpm", None if self._origin is None else Grid(self._origin, 60 / self.bpm, self.bar)
 
     def grid(self, now: Seconds) -> Grid | None:
         return self.now(now)[1]

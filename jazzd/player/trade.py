@@ -4,7 +4,7 @@ import itertools
 from statistics import median
 
 from jazzd.music import chords
-from jazzd.music.grid import BEATS_PER_BAR, Grid
+from jazzd.music.grid import Grid
 from jazzd.music.notes import Seconds
 from jazzd.player.capture import ChordCaptured
 from jazzd.player.form import Foreseen, Form
@@ -61,7 +61,7 @@ class Listening:
     def begin(self, grid: Grid | None) -> Seconds | None:
         """When the answer begins; None while that cannot be known."""
         if self.bars and grid and self._heard:
-            return grid.time(self._first_beat(grid) + self.bars * BEATS_PER_BAR)
+            return grid.time(self._first_beat(grid) + self.bars * grid.bar)
         if len(self._heard) < self.count:
             return None
         length_s = self._length_s()
@@ -103,7 +103,7 @@ class Listening:
     def _first_beat(self, grid: Grid) -> int:
         """The beat at which the phrase's first bar begins."""
         beat = grid.beat(self._heard[0].struck[0].at) + PICK_UP_BEATS
-        return int(beat // BEATS_PER_BAR) * BEATS_PER_BAR
+        return int(beat // grid.bar) * grid.bar
 
     def _length_s(self) -> float | None:
         """Of the progression; None while a lone chord is held."""
@@ -146,7 +146,7 @@ class Trade:
         assert begin is not None  # or there would be no time to ask
         if manner.start != "now" and grid:
             quarter = 0.25 * grid.beat_s
-            begin = grid.next(begin - quarter, BEATS_PER_BAR if manner.start == "bar" else 1)
+            begin = grid.next(begin - quarter, grid.bar if manner.start == "bar" else 1)
         form = self._listening.form(begin, grid)
         self._listening.reset()
         self._soloist.ask((), at=None if begin < now else begin, form=form)

@@ -1,8 +1,9 @@
 """A chart that is played: by song position where a clock runs, else from the first chord on."""
 
 import math
+from dataclasses import replace
 
-from jazzd.music.grid import BEATS_PER_BAR, Grid
+from jazzd.music.grid import Grid
 from jazzd.music.notes import Seconds
 from jazzd.player.capture import ChordCaptured
 from jazzd.player.form import Chart
@@ -85,8 +86,8 @@ class Tune:
         self._beats, self._not_before = None, -math.inf
         source, grid = self._tempo.now(at)
         if grid and self._tempo.clock.started_at is None:
-            unit = BEATS_PER_BAR if source == "link" else 1
-            self._beats = Grid(grid.time(unit * round(grid.beat(at) / unit)), grid.beat_s)
+            unit = grid.bar if source == "link" else 1
+            self._beats = replace(grid, origin=grid.time(unit * round(grid.beat(at) / unit)))
 
     def _grid(self, now: Seconds) -> Grid | None:
         """The tune's beats. Whoever tells the tempo may count anew; the tune counts on, on the same beats."""
@@ -95,28 +96,28 @@ class Tune:
             return grid
         beat = self._beats.beat(now)
         beat += (grid.beat(now) - beat + 0.5) % 1 - 0.5
-        self._beats = Grid(Seconds(now - beat * grid.beat_s), grid.beat_s)
+        self._beats = replace(grid, origin=Seconds(now - beat * grid.beat_s))
         return self._beats
 
     def _enter(self, grid: Grid, begin: float, end: float, now: Seconds) -> None:
         soonest = now + self._soloist.pace.lead_s
         at = grid.time(begin) if grid.time(begin) >= soonest else grid.next(soonest)
-        self._told_at = grid.next(now + grid.beat_s, BEATS_PER_BAR)
+        self._told_at = grid.next(now + grid.beat_s, grid.bar)
         upto = min(end, grid.beat(at) + AHEAD_BEATS)
         self._soloist.ask((), at=at, form=self._chart.form(grid, grid.beat(at), upto, over=upto == end))
 
     def _tell(self, grid: Grid, end: float, now: Seconds) -> None:
-        self._told_at = grid.next(now + grid.beat_s, BEATS_PER_BAR)
+        self._told_at = grid.next(now + grid.beat_s, grid.bar)
         beat = grid.beat(now)
         upto = min(end, beat + AHEAD_BEATS)
         self._soloist.foresee(self._chart.form(grid, beat, upto, over=upto == end))
 
     def _turn(self, manner: Manner, grid: Grid, beat: float) -> tuple[float, float]:
         """The solo's turn at this beat, or the next one: its first beat and the one after its last."""
-        first = BEATS_PER_BAR * manner.count_in
+        first = self._chart.bar * manner.count_in
         if manner.mode == "follow":
             return max(first, beat), self._last_beat(manner)
-        length = BEATS_PER_BAR * (manner.bars or BARS_TO_TRADE)
+        length = self._chart.bar * (manner.bars or BARS_TO_TRADE)
         number = max(0, math.floor((beat - first) / length))
         ours = number if number % 2 else number + 1  # the human's turn is the first
         return first + ours * length, first + (ours + 1) * length
@@ -125,11 +126,11 @@ class Tune:
         """Whether nobody has played in the human's turn before beat `begin`, and no clock says to go on."""
         if manner.mode == "follow" or self._tempo.clock.started_at is not None:
             return False
-        length = BEATS_PER_BAR * (manner.bars or BARS_TO_TRADE)
+        length = self._chart.bar * (manner.bars or BARS_TO_TRADE)
         return self._struck_at < grid.time(begin - length) - grid.beat_s
 
     def _last_beat(self, manner: Manner) -> float:
         """Where the tune is over: with a clock, when that stops; traded, when the human has had enough."""
         if self._tempo.clock.started_at is not None or manner.mode == "trade":
             return math.inf
-        return BEATS_PER_BAR * manner.count_in + manner.choruses * self._chart.beats
+        return self._chart.bar * manner.count_in + manner.choruses * self._chart.beats
