@@ -8,8 +8,10 @@ import pytest
 from rich.filesize import decimal
 from styled import a_style, drop, same
 
+from jazzd.engine import protocol
 from jazzd.moonbeam import weights
 from jazzd.moonbeam.targets import shapes
+from jazzd.player import control
 from jazzd.styles import peft, style
 from jazzd.styles.manifest import Manifest
 from jazzd.styles.style import BaseFacts, Style
@@ -102,6 +104,27 @@ def test_the_folder_and_the_base_are_the_daemon_s(jazzd: Run, tiny_base: Path, f
     Path("daemon.toml").write_text(f'[styles]\nfolder = "ours"\n[engine]\nbase = "{tiny_base}"\n')
     style.write(Path("ours/late.safetensors"), fitting)
     assert [record["name"] for record in json.loads(jazzd("styles", "--json")[1])] == ["late"]
+
+
+def test_the_styles_of_an_engine_elsewhere_are_those_that_the_daemon_knows(
+    jazzd: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("daemon.toml").write_text('[engine]\naddress = "tcp://10.0.0.2:9090"\n')
+    assert jazzd("styles", "--json")[0] == 1, "no daemon runs"
+    for words in (["add", "late.safetensors"], ["remove", "late"], ["export", "late", "--peft", "out"]):
+        code, _, err = jazzd("styles", *words)
+        assert (code, "tcp://10.0.0.2:9090" in err, "--styles" in err) == (1, True, True)
+    ready = protocol.Style(name="far", status="ready", program=3).model_dump()
+    broken = protocol.Style(name="torn", status="rejected", reason="it is cut").model_dump()
+    monkeypatch.setattr(control, "ask", lambda request: {"styles": [ready, broken]})
+    told = json.loads(jazzd("styles", "--json")[1])
+    assert [(style["name"], style["status"], style["program"]) for style in told] == [
+        ("far", "ready", 3),
+        ("torn", "rejected", None),
+    ]
+    assert "torn: it is cut" in jazzd("styles")[1]
+    monkeypatch.setattr(control, "ask", lambda request: {"styles": []})
+    assert jazzd("styles")[1] == "the engine at tcp://10.0.0.2:9090 has no styles\n"
 
 
 @pytest.mark.parametrize(

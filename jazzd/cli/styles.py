@@ -14,7 +14,7 @@ from jazzd.errors import ConfigError, JazzdError, StyleError
 from jazzd.mix import shares
 
 if TYPE_CHECKING:
-    from jazzd.styles.registry import Record
+    from jazzd.styles.registry import Record, Registry
     from jazzd.styles.style import BaseFacts
 
 app = typer.Typer()
@@ -36,20 +36,18 @@ def styles(
         if as_json or styles or base:
             raise ConfigError(f"write the options behind {context.invoked_subcommand}, not before it")
         return
-    folder, facts = _surroundings(styles, base)
-    registry = Registry(folder, facts)
-    registry.rescan()
-    if registry.unsettled:
-        time.sleep(SECOND_LOOK_S)
-        registry.rescan()
-    if registry.trouble:
-        raise StyleError(registry.trouble)
-    if as_json:
-        print(json.dumps([record.to_json() for record in registry.records]))
-    elif registry.records:
-        _print_table(registry.records)
+    if styles is None and (address := _engine_elsewhere()):
+        records, nothing = _of_the_engine(), f"the engine at {address} has no styles"
     else:
-        print(f"there are no styles in {folder}; `jazzd styles add PATH` puts one there")
+        folder, facts = _surroundings(styles, base)
+        records = _in_the_folder(Registry(folder, facts))
+        nothing = f"there are no styles in {folder}; `jazzd styles add PATH` puts one there"
+    if as_json:
+        print(json.dumps([record.to_json() for record in records]))
+    elif records:
+        _print_table(records)
+    else:
+        print(nothing)
 
 
 @app.command()
@@ -114,12 +112,50 @@ def use(
     control.ask({"do": "use", "mix": shares(mix)})
 
 
+def _engine_elsewhere() -> str:
+    """The address of an engine that has its own folder of styles; empty where jazzd starts its engine."""
+    from jazzd.config import load
+
+    return load().engine.address
+
+
+def _of_the_engine() -> "tuple[Record, ...]":
+    """What the engine has told the daemon of its styles. Raises JazzdError while no daemon runs."""
+    from jazzd.player import control
+    from jazzd.styles.registry import Record
+
+    told = control.ask({"do": "styles"})["styles"]
+    return tuple(
+        Record(style["name"], Path(), (), style["status"], style["reason"], program=style["program"])
+        for style in told
+    )
+
+
+def _in_the_folder(registry: "Registry") -> "tuple[Record, ...]":
+    """Raises StyleError for a folder that cannot be read."""
+    registry.rescan()
+    if registry.unsettled:
+        time.sleep(SECOND_LOOK_S)
+        registry.rescan()
+    if registry.trouble:
+        raise StyleError(registry.trouble)
+    return registry.records
+
+
 def _settings(styles: Path | None, base: str | None) -> tuple[Path, str]:
-    """The folder and the base that are meant: those of the daemon, where nothing else was said."""
+    """The folder and the base that are meant: those of the daemon, where nothing else was said.
+
+    Raises StyleError where that folder is on another machine.
+    """
     from jazzd.config import load
     from jazzd.player import control
 
     settings = load()
+    if styles is None and settings.engine.address:
+        raise StyleError(
+            f"the styles are those of the engine at {settings.engine.address}: do it there, or name "
+            "a folder with --styles"
+        )
     folder, its_base = settings.styles.folder, settings.engine.base
     with suppress(JazzdError):  # none runs: then what it would be
         told = control.ask({"do": "status"})
@@ -153,7 +189,7 @@ def _print_table(records: "tuple[Record, ...]") -> None:
             record.status,
             rank,
             ", ".join(record.targets),
-            decimal(record.bytes),
+            decimal(record.bytes) if record.bytes else "",
             program,
         )
         table.add_row(*row)
