@@ -2,13 +2,10 @@
 
 from pathlib import Path
 
-import pytest
 import tiny
 
 from jazzd.bench import switch
 from jazzd.moonbeam import weights
-
-pytestmark = pytest.mark.in_time
 
 
 def test_kept_and_read_again_differ_and_no_switch_is_no_difference(tmp_path: Path) -> None:

@@ -159,3 +159,10 @@ def test_a_broken_file_is_one_sentence(path: Path, garbage: bytes, at: int) -> N
     path.write_bytes(data[:at] + garbage)
     with suppress(MidiError):
         assert read_chords(path)
+
+
+def test_chords_that_last_for_days_are_one_sentence(tmp_path: Path) -> None:
+    track = mido.MidiTrack([mido.MetaMessage("marker", text="Dm7"), mido.Message("note_on", time=10**12)])
+    mido.MidiFile(tracks=[track]).save(tmp_path / "endless.mid")
+    with pytest.raises(MidiError, match=r"endless\.mid .* for days"):
+        read_chords(tmp_path / "endless.mid")

@@ -96,6 +96,12 @@ def test_a_broken_file_is_one_sentence(data: bytes, tmp_path: Path) -> None:
         midi.read_midi(path)
 
 
+def test_a_file_that_claims_to_last_for_days_is_refused() -> None:
+    track = mido.MidiTrack([mido.Message("note_on", note=60, velocity=60, time=10**18)])
+    with pytest.raises(MidiError, match="for days"):
+        midi.encode(mido.MidiFile(tracks=[track]))
+
+
 def test_a_type_2_file_is_refused() -> None:
     with pytest.raises(MidiError, match="type 2"):
         midi.encode(mido.MidiFile(type=2))

@@ -18,6 +18,7 @@ from jazzd.moonbeam.tokens import (
     TICKS_PER_SECOND,
     Rows,
 )
+from jazzd.music.tempo import LONGEST_FILE_S
 
 
 def read_midi(path: Path) -> mido.MidiFile:
@@ -59,7 +60,8 @@ def encode(midi: mido.MidiFile) -> Rows:
 def timed(midi: mido.MidiFile) -> Iterator[tuple[float, mido.Message]]:
     """The merged tracks with the absolute time of each message in seconds.
 
-    The sum is kept in this order of float64 operations: a tick's rounding hangs on it in exact ties.
+    The sum is kept in this order of float64 operations: a tick's rounding hangs on it in exact ties. Raises
+    MidiError for files of type 2, in SMPTE frames, or longer than a day.
     """
     if midi.type == 2:
         raise MidiError(
@@ -74,6 +76,8 @@ def timed(midi: mido.MidiFile) -> Iterator[tuple[float, mido.Message]]:
     for message in mido.merge_tracks(midi.tracks, skip_checks=True):
         if message.time > 0:
             seconds += message.time * (tempo * 1e-6 / midi.ticks_per_beat)
+            if seconds > LONGEST_FILE_S:
+                raise MidiError(f"{midi.filename or 'the file'} claims to last for days: it is damaged")
         yield seconds, message
         if message.type == "set_tempo":
             tempo = message.tempo

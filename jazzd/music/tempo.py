@@ -3,6 +3,8 @@
 from jazzd.music.notes import Seconds
 
 TICKS_PER_SECOND = 100
+LONGEST_FILE_S = 24 * 3600.0
+"""A MIDI file in which more time passes is damaged: there is no end to what one may claim."""
 
 
 def to_ticks(seconds: float) -> int:

@@ -11,6 +11,7 @@ import mido
 from jazzd.errors import ConfigError, MidiError
 from jazzd.music.chords import Chord, name, parse
 from jazzd.music.notes import Note5D
+from jazzd.music.tempo import LONGEST_FILE_S
 from jazzd.music.voicing import plain
 
 _TICKS_PER_BEAT = 480
@@ -116,6 +117,8 @@ def _opened(path: Path) -> mido.MidiFile:
         file = mido.MidiFile(path, clip=True)
         if file.type == 2 or file.ticks_per_beat <= 0:
             raise ValueError("its tracks or its clock are of a kind that nobody uses")
+        if file.length > LONGEST_FILE_S:
+            raise ValueError("it claims to last for days")
         return file
     except FileNotFoundError:
         raise MidiError(f"{path} does not exist") from None

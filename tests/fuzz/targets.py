@@ -15,13 +15,15 @@ from styled import BASE, drop
 from jazzd import takes
 from jazzd.config import load
 from jazzd.engine import protocol
-from jazzd.errors import JazzdError
-from jazzd.moonbeam.midi import encode, read_midi
+from jazzd.errors import JazzdError, MidiError
 from jazzd.music import chart
 from jazzd.player import control
 from jazzd.player.commands import Commands
 from jazzd.player.messages import Decoder
+from jazzd.render.midi import read_chords
 from jazzd.styles import style
+from jazzd.teach import corpus
+from jazzd.teach.prepare import study
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
@@ -82,9 +84,8 @@ def targets(folder: Path) -> dict[str, Target]:
         "command": Target(_command, tuple(json.dumps(request).encode() for request in REQUESTS)),
         "settings": Target(_file(config, load), ((ROOT / "daemon.toml").read_bytes(),)),
         "style": Target(_file(folder / "it.safetensors", partial(style.read, base=BASE)), (a_style,)),
-        "midi": Target(
-            _file(midi, lambda path: encode(read_midi(path))), tuple(p.read_bytes() for p in MIDI)
-        ),
+        "midi": Target(_file(midi, _learn_from), tuple(p.read_bytes() for p in MIDI)),
+        "chords": Target(_file(midi, read_chords), tuple(p.read_bytes() for p in MIDI)),
         "take": Target(_file(folder / "take.mid", takes.read), tuple(p.read_bytes() for p in MIDI[:2])),
         "chart": Target(
             _file(tune, lambda path: chart.read(str(path))), (json.dumps({"bars": bars}).encode(),)
@@ -114,6 +115,13 @@ def _file(path: Path, read: Callable[[Path], object]) -> Callable[[bytes], None]
         _refusing(read)(path)
 
     return run
+
+
+def _learn_from(path: Path) -> None:
+    """As `jazzd prepare` and `jazzd evaluate` do."""
+    for found in (study(None, path, path.name), corpus.read(path, path.name)):
+        if isinstance(found, corpus.Refused):
+            raise MidiError(found.reason)
 
 
 def _stream(data: bytes) -> None:
