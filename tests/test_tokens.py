@@ -102,6 +102,9 @@ def test_a_file_that_claims_to_last_for_days_is_refused() -> None:
         midi.encode(mido.MidiFile(tracks=[track]))
 
 
-def test_a_type_2_file_is_refused() -> None:
-    with pytest.raises(MidiError, match="type 2"):
-        midi.encode(mido.MidiFile(type=2))
+@pytest.mark.parametrize("kind", [2, 3, 300])
+def test_a_file_of_another_type_is_refused(kind: int) -> None:
+    file = mido.MidiFile()
+    file.type = kind
+    with pytest.raises(MidiError, match=f"type {kind}"):
+        midi.encode(file)

@@ -61,12 +61,10 @@ def timed(midi: mido.MidiFile) -> Iterator[tuple[float, mido.Message]]:
     """The merged tracks with the absolute time of each message in seconds.
 
     The sum is kept in this order of float64 operations: a tick's rounding hangs on it in exact ties. Raises
-    MidiError for files of type 2, in SMPTE frames, or longer than a day.
+    MidiError for files of other types than 0 and 1, in SMPTE frames, or longer than a day.
     """
-    if midi.type == 2:
-        raise MidiError(
-            f"{midi.filename or 'the file'} holds separate sequences (MIDI type 2); export it as type 1"
-        )
+    if midi.type not in (0, 1):  # those of type 2 hold separate sequences, others are none
+        raise MidiError(f"{midi.filename or 'the file'} is of MIDI type {midi.type}; export it as type 1")
     if midi.ticks_per_beat <= 0:
         raise MidiError(
             f"{midi.filename or 'the file'} counts time in SMPTE frames; export it with ticks per beat"

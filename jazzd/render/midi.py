@@ -115,7 +115,7 @@ def read_chords(path: Path) -> list[PlayedChord]:
 def _opened(path: Path) -> mido.MidiFile:
     try:
         file = mido.MidiFile(path, clip=True)
-        if file.type == 2 or file.ticks_per_beat <= 0:
+        if file.type not in (0, 1) or file.ticks_per_beat <= 0:
             raise ValueError("its tracks or its clock are of a kind that nobody uses")
         if file.length > LONGEST_FILE_S:
             raise ValueError("it claims to last for days")
