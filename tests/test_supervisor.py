@@ -143,15 +143,18 @@ async def test_an_engine_that_has_played_a_while_gets_one_in_reserve(monkeypatch
     assert children() == before
 
 
-@pytest.mark.parametrize("light", [True, False])
+@pytest.mark.parametrize(
+    ("excess", "memory_gib", "light"), [(0, 4.0, True), (1, 4.0, False), (0, 3.9, False)]
+)
 async def test_the_reserve_loads_what_is_light(
-    light: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    excess: int, memory_gib: float, light: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it has said of that by then is heard when its turn comes."""
     monkeypatch.setattr(supervisor, "PING_S", 0.02)
     monkeypatch.setattr(supervisor, "RESERVE_AFTER_S", 0.1)
+    monkeypatch.setattr(supervisor, "MEMORY_GIB", memory_gib)
     before, greetings = children(), tmp_path / "greetings"
-    parameters = supervisor.LIGHT_PARAMETERS + (not light)
+    parameters = supervisor.LIGHT_PARAMETERS + excess
     command = [*fake(), "--greetings", str(greetings), "--parameters", str(parameters)]
     async with playing(command) as player:
         await player.ready()
