@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import os
 import socket
 import subprocess
@@ -27,7 +28,7 @@ LIGHT_PARAMETERS = 64_000_000
 """A base of no more than these (a quarter of a gigabyte) is loaded by the reserve, too, where a CPU plays.
 A GPU's memory belongs to the engine that plays."""
 ROOMY_GIB = 4.0
-"""With less memory than this the machine has better use for the half of a gigabyte that such a reserve takes."""
+"""A machine with less memory has better use for the half of a gigabyte that such a reserve takes."""
 CONNECT_S = 5.0
 FAREWELL_S = 1.0
 """What an engine gets to leave by itself, once its connection is closed."""
@@ -44,9 +45,8 @@ AFTER_WARM_UP = protocol.Revise(epoch=0, now=0, floor=1, playing=False)
 """Of an epoch that no session asks for: theirs count from 1."""
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 """Of /proc."""
-MEMORY_GIB = (
-    os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30 if hasattr(os, "sysconf") else 0.0
-)
+PAGES = ("SC_PHYS_PAGES", "SC_PAGE_SIZE")
+MEMORY_GIB = math.prod(map(os.sysconf, PAGES)) / 2**30 if hasattr(os, "sysconf") else 0.0
 """Of the machine; Windows, where no engine is started, does not tell it so."""
 SLOW_START_S = 6.0
 COMPILES = "the first start on a machine compiles the model, which takes a minute or so"
