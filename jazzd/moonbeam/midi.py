@@ -20,6 +20,9 @@ from jazzd.moonbeam.tokens import (
 )
 from jazzd.music.tempo import LONGEST_FILE_S
 
+MOST_TICKS = 2**53
+"""A pause that is longer than this is as good as this."""
+
 
 def read_midi(path: Path) -> mido.MidiFile:
     """The MIDI file at `path`. Raises MidiError, in one sentence, for whatever is wrong with it."""
@@ -73,7 +76,8 @@ def timed(midi: mido.MidiFile) -> Iterator[tuple[float, mido.Message]]:
     # Each message was checked when it was read, and a copy for each use of the file need not be again.
     for message in mido.merge_tracks(midi.tracks, skip_checks=True):
         if message.time > 0:
-            seconds += message.time * (tempo * 1e-6 / midi.ticks_per_beat)
+            # Python's integers have no end, its floats have one.
+            seconds += min(message.time, MOST_TICKS) * (tempo * 1e-6 / midi.ticks_per_beat)
             if seconds > LONGEST_FILE_S:
                 raise MidiError(f"{midi.filename or 'the file'} claims to last for days: it is damaged")
         yield seconds, message
