@@ -120,7 +120,7 @@ def _engine(settings: Settings) -> Check:
     except EngineError as error:
         if protocol.IN_USE in str(error):
             return Check("engine", "ok", f"{address} answers, and has a player already")
-        return Check("engine", "fail", str(error), f"{start}; give both the same token")
+        return Check("engine", "fail", str(error), f"if it does not run, {start}; give both the same token")
     except TimeoutError:
         return Check("engine", "warn", f"{address} took the call and is not ready", "wait: it may be loading")
     told = summary(trips)
@@ -233,6 +233,8 @@ def _midi(settings: Settings) -> Check:
 
 
 def _synth(settings: Settings) -> Check:
+    if settings.midi.backend in ("tcp", "none"):
+        return Check("synth", "ok", "whoever is at the other end of the line")
     listed = drivers.list_ports(settings.midi.backend)
     name = next((each for each in listed.outputs if settings.midi.output in each), settings.midi.output)
     if "GS Wavetable" in name:
@@ -323,8 +325,12 @@ def _daemon() -> Check:
     found = f"engine {told['engine']['state']}, {notes['late']} of {notes['sent']} notes late"
     if latency["n"]:
         found += f", chord to note {latency['p50']:.0f} ms, 99 of 100 within {latency['p99']:.0f} ms"
-    if told["engine"]["state"] != "ready" or not told["midi"].get("connected", True):
-        return Check("daemon", "warn", found, "`jazzd status` says more")
+    if told["engine"]["state"] != "ready":
+        mend = "if it stays so, the daemon's log says why"
+        return Check("daemon", "warn", found, mend)
+    if not told["midi"].get("connected", True):
+        found += f"; a port is away (in: {told['midi']['input']}, out: {told['midi']['output']})"
+        return Check("daemon", "warn", found, "switch it on, or name another in midi.input and midi.output")
     return Check("daemon", "ok", found)
 
 

@@ -110,6 +110,16 @@ def test_a_solo_is_a_file_with_both_tracks_and_the_chords(jazzd: Run, tiny_base:
     assert ons[1] == ons[0][:1], "the same seed, the same notes"
 
 
+def test_nothing_is_written_over_what_it_is_made_from(jazzd: Run) -> None:
+    code, _, err = jazzd("solo", "Dm7", "-o", "out.mid", "--wav", "./out.mid")
+    assert (code, "cannot be both" in err) == (2, True)
+    Path("take.mid").write_bytes(b"a take")
+    Path("link.mid").symlink_to("take.mid")
+    code, _, err = jazzd("replay", "take.mid", "-o", "link.mid")
+    assert (code, "the take itself" in err) == (2, True)
+    assert Path("take.mid").read_bytes() == b"a take"
+
+
 def test_a_solo_over_the_chords_of_a_file(jazzd: Run, tiny_base: Path) -> None:
     comping = [Note5D.from_pitch(bar, 0.9, pitch, 64) for bar in (0.0, 1.0) for pitch in (50, 53, 57, 60)]
     write_midi(Path("chords.mid"), [], comping, [])

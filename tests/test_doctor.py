@@ -163,6 +163,29 @@ def test_an_engine_that_is_not_there_or_wants_a_token_that_is_not_is_a_failure(t
     assert (found.state, "token file" in found.found) == ("fail", True)
 
 
+@pytest.mark.parametrize(
+    ("state", "connected", "words"),
+    [
+        ("ready", True, ""),
+        ("failed", True, "engine failed"),
+        ("ready", False, "a port is away (in: Keys, out: )"),
+    ],
+)
+def test_the_daemon_s_trouble_is_named(
+    monkeypatch: pytest.MonkeyPatch, state: str, connected: bool, words: str
+) -> None:
+    told = {
+        "engine": {"state": state},
+        "midi": {"connected": connected, "input": "Keys", "output": ""},
+        "chord_to_note_ms": {"n": 0},
+        "notes": {"late": 0, "sent": 3},
+    }
+    monkeypatch.setattr(doctor.control, "ask", lambda request: told)
+    found = doctor._daemon()
+    assert (found.state, bool(found.mend)) == (("warn", True) if words else ("ok", False))
+    assert words in found.found
+
+
 def test_a_script_learns_it_from_the_exit_code(
     jazzd: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -166,6 +166,26 @@ def test_a_switch_changes_the_mode_and_ends_what_plays() -> None:
     assert len(room.struck) > count
 
 
+def test_a_switch_back_plays_on_over_the_chord_that_is_held() -> None:
+    room = Room()
+    room.strike(*CHORDS[0])
+    room.wait(1)
+    room.turn(25, 127)
+    room.wait(2)
+    count = len(room.struck)
+    room.turn(25, 0)
+    room.wait(1)
+    assert len(room.struck) > count
+    room.lift(*CHORDS[0])
+    room.wait(2)
+    room.turn(25, 127)
+    count = len(room.struck)
+    room.turn(25, 0)
+    room.wait(2)
+    assert len(room.struck) == count, "no chord, no solo"
+    assert not room.sounding
+
+
 def test_a_switch_ends_an_answer_too_however_far_its_own_end_is() -> None:
     room = Room(manner=TRADE)
     play(room, 2.0)

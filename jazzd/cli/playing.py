@@ -204,6 +204,8 @@ def solo(
     from jazzd.solo import SoloGenerator
 
     mix = shares(style)
+    if wav and wav.absolute() == output.absolute():
+        raise ConfigError(f"{wav} cannot be both, MIDI and sound; name another file for --wav")
     for path in filter(None, (output, wav)):
         if not path.absolute().parent.is_dir():
             raise JazzdError(f"{path}: there is no folder {path.parent}; make it first")
@@ -255,6 +257,8 @@ def replay(
     """Play a take again, and compare the notes."""
     from jazzd import render, takes
 
+    if output and output.resolve() == take.resolve():
+        raise ConfigError(f"{output} is the take itself, which would be lost; name another file for -o")
     log = takes.read(take)
     base, styles = chosen_base(base), chosen_styles(styles)
     check_base(base)

@@ -298,7 +298,8 @@ async def _listen(listen: str, door: "Door", stopped: asyncio.Event) -> Callable
         if kind == "tcp" and (address := urlsplit(listen)).hostname and address.port is not None:
             if address.hostname not in LOOPBACK and not door.token:
                 raise EngineError(
-                    f"{listen}: only this machine may connect without a token; listen on 127.0.0.1"
+                    f"{listen}: only this machine may connect without a token; say --token-file, or listen "
+                    "on 127.0.0.1"
                 )
             server = await asyncio.start_server(door.talk, address.hostname, address.port, limit=LINE_LIMIT)
             return server.close

@@ -293,7 +293,7 @@ def _warn(settings: Settings, ports: Ports, tcp: TcpServer) -> None:
         log.error(UNREACHABLE, reason=ports.reason)
     elif ports.backend == "none" and midi.backend != "tcp":
         log.warning("no_midi_ports", reason=ports.reason, instead=tcp.address)
-    elif ports.reason:
+    elif ports.reason and midi.backend != "tcp":
         log.warning("port_not_there", reason=ports.reason, until="it comes")
     for key in ("input", "output"):
         name, usual = getattr(midi, key), type(midi).model_fields[key].default

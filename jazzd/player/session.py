@@ -233,6 +233,8 @@ class Session:
         if (self.manner.mode, self.manner.bars) != (before.mode, before.bars):
             self._soloist.finish(self._now())
         self._trade = Trade(self._soloist, self.tempo, self.manner)
+        if self.manner.mode != before.mode:
+            self._resume(self._now())
         self._log.info("manner_changed", mode=self.manner.mode, start=self.manner.start)
 
     def silence(self, reason: str) -> None:
@@ -425,7 +427,12 @@ class Session:
         if self._take_over_at is None or now < self._take_over_at:
             return
         self._leading, self._take_over_at = False, None
-        if self._wanted and self._ready and self.manner.mode == "follow" and not self._tune:
+        self._resume(now)
+
+    def _resume(self, now: Seconds) -> None:
+        """A chord that is held without a solo gets one."""
+        follows = self.manner.mode == "follow" and not self._tune
+        if follows and self._wanted and self._ready and not self._leading:
             at = self._entry(now, entering=True)
             self._soloist.ask((), self._capture.sounding, at=at, led=self.hands.take())
 

@@ -49,7 +49,7 @@ def status(
             "backend": "tcp" if ports.backend == "none" and tcp.address else ports.backend,
             "input": ports.input,
             "output": ports.output,
-            "connected": ports.connected,
+            "connected": ports.connected or (ports.backend == "none" and bool(tcp.address)),
             "tcp": tcp.address,
         },
         "chord": session.chord.symbol if session.chord else "",

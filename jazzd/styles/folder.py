@@ -29,7 +29,7 @@ def paths(folder: Path) -> list[Path]:
     """
     try:
         found = [path for path in folder.iterdir() if not path.name.startswith(".") and _is_style(path)]
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return []
     return sorted(found, key=lambda path: (name_of(path), path.is_dir()))
 
