@@ -91,6 +91,8 @@ class Worker:
         if news := self._wardrobe.look():
             self._wardrobe.take(news)
         if not self._quiet:
+            base = self._base
+            log.info("engine_ready", base=base.name, device=base.device, dtype=base.dtype)
             self._tell_trouble()
         with Watch(self._wardrobe.registry.folder, self._look):
             self._serve()
