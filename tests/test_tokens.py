@@ -104,8 +104,11 @@ def test_a_file_that_claims_to_last_for_days_is_refused(ticks: int) -> None:
 
 
 @pytest.mark.parametrize("kind", [2, 3, 300])
-def test_a_file_of_another_type_is_refused(kind: int) -> None:
+def test_a_file_of_another_type_is_refused(kind: int, tmp_path: Path) -> None:
     file = mido.MidiFile()
     file.type = kind
     with pytest.raises(MidiError, match=f"type {kind}"):
         midi.encode(file)
+    file.save(tmp_path / "odd.mid")
+    with pytest.raises(MidiError, match=rf"odd\.mid is of MIDI type {kind}"):
+        midi.read_midi(tmp_path / "odd.mid")

@@ -27,12 +27,24 @@ MOST_TICKS = 2**53
 def read_midi(path: Path) -> mido.MidiFile:
     """The MIDI file at `path`. Raises MidiError, in one sentence, for whatever is wrong with it."""
     try:
-        return mido.MidiFile(path)
+        midi = mido.MidiFile(path)
     except FileNotFoundError:
         raise MidiError(f"{path}: no such file") from None
     except Exception as error:  # mido raises whatever its parser trips over
         reason = str(error) or "it ends too early"
         raise MidiError(f"{path} is not a MIDI file that can be read ({reason})") from None
+    _check(midi)
+    return midi
+
+
+def _check(midi: mido.MidiFile) -> None:
+    """Raises MidiError for a file of a kind that is not read."""
+    if midi.type not in (0, 1):  # those of type 2 hold separate sequences, others are none
+        raise MidiError(f"{midi.filename or 'the file'} is of MIDI type {midi.type}; export it as type 1")
+    if midi.ticks_per_beat <= 0:
+        raise MidiError(
+            f"{midi.filename or 'the file'} counts time in SMPTE frames; export it with ticks per beat"
+        )
 
 
 def encode(midi: mido.MidiFile) -> Rows:
@@ -66,12 +78,7 @@ def timed(midi: mido.MidiFile) -> Iterator[tuple[float, mido.Message]]:
     The sum is kept in this order of float64 operations: a tick's rounding hangs on it in exact ties. Raises
     MidiError for files of other types than 0 and 1, in SMPTE frames, or longer than a day.
     """
-    if midi.type not in (0, 1):  # those of type 2 hold separate sequences, others are none
-        raise MidiError(f"{midi.filename or 'the file'} is of MIDI type {midi.type}; export it as type 1")
-    if midi.ticks_per_beat <= 0:
-        raise MidiError(
-            f"{midi.filename or 'the file'} counts time in SMPTE frames; export it with ticks per beat"
-        )
+    _check(midi)
     tempo, seconds = 500000, 0.0
     # Each message was checked when it was read, and a copy for each use of the file need not be again.
     for message in mido.merge_tracks(midi.tracks, skip_checks=True):
