@@ -11,6 +11,15 @@ CHORDS = ((50, 53, 57, 60), (55, 59, 62, 65), (48, 52, 55, 59), (45, 52, 55, 60)
 TRADE = Manner(mode="trade")
 
 
+def comp(room: Room, beats: float) -> None:
+    """The chords, each for so many beats of the clock."""
+    for chord in CHORDS:
+        room.strike(*chord)
+        room.tick(beats - 0.2)
+        room.lift(*chord)
+        room.tick(0.2)
+
+
 def play(room: Room, seconds: float = 1.0, chords: tuple[tuple[int, ...], ...] = CHORDS) -> None:
     for chord in chords:
         room.strike(*chord)
@@ -121,11 +130,7 @@ def test_fours_with_a_clock() -> None:
     room.play(mido.Message("start"))
     began = room.time
     room.tick(0.1)
-    for chord in CHORDS:
-        room.strike(*chord)
-        room.tick(3.8)
-        room.lift(*chord)
-        room.tick(0.2)
+    comp(room, 4)
     room.tick(20)
     beats = [(at - began) / 0.5 for at, _ in room.struck]
     assert beats[0] == pytest.approx(16, abs=0.05)
@@ -139,11 +144,7 @@ def test_in_a_waltz_bars_have_three_beats() -> None:
     room.tick(3)
     room.play(mido.Message("start"))
     began = room.time
-    for chord in CHORDS:
-        room.strike(*chord)
-        room.tick(2.8)
-        room.lift(*chord)
-        room.tick(0.2)
+    comp(room, 3)
     room.tick(15)
     beats = [(at - began) / 0.5 for at, _ in room.struck]
     assert beats[0] == pytest.approx(12, abs=0.05)
@@ -202,11 +203,7 @@ def test_a_clock_that_dies_ends_an_answer_too() -> None:
     room = Room(manner=Manner(mode="trade", bars=4))
     room.tick(3)
     room.play(mido.Message("start"))
-    for chord in CHORDS:
-        room.strike(*chord)
-        room.tick(3.8)
-        room.lift(*chord)
-        room.tick(0.2)
+    comp(room, 4)
     room.tick(3)
     died = room.time
     assert room.struck

@@ -13,6 +13,7 @@ from jazzd.bench import machine
 from jazzd.engine import protocol
 from jazzd.errors import EngineError
 from jazzd.player.latency import summary
+from jazzd.player.supervisor import reach
 
 PINGS, EVERY_S = 2000, 0.005
 COMES_UP_S = 240.0
@@ -73,12 +74,8 @@ async def _until(kind: type[protocol.Message], reader: asyncio.StreamReader) -> 
 async def _connected(
     address: str, process: asyncio.subprocess.Process
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    kind, _, place = address.partition(":")
     while process.returncode is None:
-        with contextlib.suppress(OSError):  # not listening yet
-            if kind == "unix":
-                return await asyncio.open_unix_connection(place, limit=protocol.LINE_LIMIT)
-            host, _, port = place.removeprefix("//").rpartition(":")
-            return await asyncio.open_connection(host, int(port), limit=protocol.LINE_LIMIT)
+        with contextlib.suppress(EngineError):  # not listening yet
+            return await reach(address)
         await asyncio.sleep(0.05)
     raise EngineError("the engine did not come up: what it said is above")

@@ -204,7 +204,7 @@ def solo(
     from jazzd.solo import SoloGenerator
 
     mix = shares(style)
-    if wav and wav.absolute() == output.absolute():
+    if wav and wav.resolve() == output.resolve():
         raise ConfigError(f"{wav} cannot be both, MIDI and sound; name another file for --wav")
     for path in filter(None, (output, wav)):
         if not path.absolute().parent.is_dir():
