@@ -186,6 +186,7 @@ def test_a_tempo_that_changes_takes_the_chords_with_it() -> None:
         ('{"bars": [[], []]}', "no chord"),
         ('{"time_signature": "6/8", "bars": [[{"beat": 1, "chord": "C"}]]}', "6/8"),
         ('{"time_signature": "13/4", "bars": [[{"beat": 1, "chord": "C"}]]}', "13/4"),
+        ('{"time_signature": "a\\nb", "bars": [[{"beat": 1, "chord": "C"}]]}', r"is in 'a\\nb'; charts"),
         ('{"time_signature": "3/4", "bars": [[{"beat": 4, "chord": "C"}]]}', "bar 1 .* no beat 4 in 3/4"),
         ('{"time_signature": "3/4", "bars": [[{"beat": 4.5, "chord": "C"}]]}', "no beat 4.5"),
     ],

@@ -62,7 +62,8 @@ def _beats(time_signature: str, file: Path) -> int:
     """Of a bar. Raises ConfigError."""
     beats = re.fullmatch(r"(\d{1,2})/4", time_signature)
     if not (beats and 1 <= int(beats[1]) <= LONGEST_BAR):
-        raise ConfigError(f"{file} is in {time_signature}; charts are played in 1/4 to {LONGEST_BAR}/4")
+        said = repr(time_signature[:20])  # by a stranger, who may have written a page
+        raise ConfigError(f"{file} is in {said}; charts are played in 1/4 to {LONGEST_BAR}/4")
     return int(beats[1])
 
 
