@@ -1,5 +1,6 @@
 """A JACK server that is restarted, and a client that goes and comes back: the daemon goes on by itself."""
 
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -110,3 +111,18 @@ def test_a_keyboard_that_goes_leaves_nothing_hanging_and_the_synth_as_it_is(
         assert '"ports": ["keys:Keys"]' in stage.said
     keys.close_port()
     keys.delete()
+
+
+def test_a_server_that_stands_still_does_not_keep_the_daemon(
+    jack_server: subprocess.Popen[bytes], private_user: Path
+) -> None:
+    with staged(private_user, JACK, "sustaining") as stage:
+        stage.ready()
+        jack_server.send_signal(signal.SIGSTOP)
+        try:
+            stage.process.send_signal(signal.SIGTERM)
+            # RtMidi waits for the server with the interpreter lock in its hands: no Python thread can end us.
+            assert stage.process.wait(8) == 1
+        finally:
+            jack_server.send_signal(signal.SIGCONT)
+        assert "in end" in stage.said  # the log says where it was held up

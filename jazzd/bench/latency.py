@@ -141,8 +141,23 @@ def transport() -> Iterator[tuple[str, dict[str, str]]]:
     name = f"jazzd-bench-{os.getpid()}"
     private = {"JACK_DEFAULT_SERVER": name, "JACK_NO_AUDIO_RESERVATION": "1", "JACK_NO_START_SERVER": "1"}
     before = {key: os.environ.get(key) for key in private}
-    # Synchronous (-S): the other mode loses one message in some thousands.
-    command = ["jackd", "--no-realtime", "-n", name, "-S", "-d", "dummy", "-r", "48000", "-p", "64"]
+    # Synchronous (-S): the other mode loses one message in some thousands. Then a client that goes at the
+    # wrong moment makes the server stand still for ten time-outs: of 100 ms each, not of 500 (-t).
+    command = [
+        "jackd",
+        "--no-realtime",
+        "-n",
+        name,
+        "-S",
+        "-t",
+        "100",
+        "-d",
+        "dummy",
+        "-r",
+        "48000",
+        "-p",
+        "64",
+    ]
     os.environ.update(private)  # libjack in this process looks there, too
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

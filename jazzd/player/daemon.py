@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import faulthandler
 import gc
 import os
 import signal
@@ -41,6 +42,8 @@ from jazzd.settings import Settings
 
 STOP_S = 4.0
 """A part that has not closed this long after SIGTERM is left to the system; the notes are off long before."""
+HELD_S = 0.5
+"""A driver that holds the interpreter lock holds up even that; then the process is ended without it."""
 LOOK_S = 0.25
 """How often the ports are looked at: they are back in use within a second of their return."""
 AGAIN_S = 1.0
@@ -327,6 +330,7 @@ def _stop_signals(loop: asyncio.AbstractEventLoop) -> Iterator[asyncio.Event]:
             stopping = True
             stop.set()
             last_resort.start()
+            faulthandler.dump_traceback_later(STOP_S + HELD_S, exit=True)
 
     signals = [signal.SIGTERM, signal.SIGINT]
     if sys.platform != "win32":
@@ -340,6 +344,7 @@ def _stop_signals(loop: asyncio.AbstractEventLoop) -> Iterator[asyncio.Event]:
         yield stop
     finally:
         last_resort.cancel()
+        faulthandler.cancel_dump_traceback_later()
         for each in signals:
             if sys.platform != "win32":
                 loop.remove_signal_handler(each)

@@ -105,6 +105,17 @@ class _Link:
         return sum(map(int, self._told[11:13])) / TICKS_A_SECOND if self._told else None
 
     @property
+    def waits_for_a_core(self) -> bool:
+        """Whether one of our child's threads would work if the machine let it."""
+        if self.child is None:
+            return False
+        try:
+            threads = [each.read_text() for each in Path(f"/proc/{self.child.pid}/task").glob("*/stat")]
+        except OSError:  # a thread that ended just now
+            return True
+        return any(told.rpartition(")")[2].split()[0] == "R" for told in threads)
+
+    @property
     def _told(self) -> list[str]:
         """What the system tells of our child, as proc(5) has it from the field `state` on: the name before
         that is in brackets, and may hold anything."""
@@ -132,10 +143,14 @@ class _Link:
             raise EngineError("it hung up")
         return protocol.read_by_player(line)
 
-    def cut(self) -> None:
-        """Ends it at once, whatever the engine is doing."""
+    def kill(self) -> None:
+        """Ends our child at once, whatever it is doing: it has nothing to put in order."""
         if self.child and self.lives:
             self.child.kill()
+
+    def cut(self) -> None:
+        """Ends the connection, too, and with it all waiting for the engine."""
+        self.kill()
         self.writer.transport.abort()
 
     async def close(self) -> int | None:
@@ -151,8 +166,7 @@ class _Link:
         except TimeoutError:
             pass
         finally:
-            if self.child and self.lives:
-                self.child.kill()
+            self.kill()
         return await self.child.wait() if self.child else None
 
 
@@ -194,6 +208,7 @@ class Supervisor:
             await self._keep(callbacks)
         finally:
             if self._reserve:
+                self._reserve.kill()
                 await self._reserve.close()
 
     async def _keep(self, callbacks: Callbacks) -> None:
@@ -272,6 +287,9 @@ class Supervisor:
                 self._hear(message, link, callbacks)
         except EngineError as error:
             reason = str(error)
+        except asyncio.CancelledError:
+            link.kill()
+            raise
         finally:
             for task in beside:
                 task.cancel()
@@ -348,8 +366,14 @@ class Supervisor:
             else:
                 unanswered += 1
             worked_s.append(link.worked_s)
-            patience_s = STARVED_S if worked_s[0] != worked_s[-1] else SILENCE_S
-            if unanswered * PING_S >= (PING_S if link.stopped else patience_s):
+            if unanswered * PING_S >= self._patience_s(link, worked_s):
                 self._log.error("engine_silent", seconds=unanswered * PING_S)
                 link.cut()
                 return
+
+    @staticmethod
+    def _patience_s(link: _Link, worked_s: Sequence[float | None]) -> float:
+        """For how long an engine that has done so much work lately may leave a ping unanswered."""
+        if link.stopped:
+            return PING_S
+        return STARVED_S if worked_s[0] != worked_s[-1] or link.waits_for_a_core else SILENCE_S
