@@ -20,22 +20,12 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from jazzd.errors import ConfigError, JazzdError
+from jazzd.errors import ConfigError, JazzdError, place, plain
 from jazzd.files import replacing
 from jazzd.settings import Controls, Scene, Settings
 
 FILE_NAME = "daemon.toml"
 SHORTEST_TOKEN, LONGEST_TOKEN = 16, 1024
-WANTED = {
-    "model_": "a section with keys of its own",
-    "int_": "a whole number",
-    "float_": "a number",
-    "finite_number": "a number",
-    "string_type": "a text in quotes",
-    "path_type": "a path in quotes",
-    "tuple_type": "tables, each under [[scene]]",
-}
-"""What is wanted, by the beginning of the name of pydantic's error."""
 
 
 def load(path: Path | None = None, overrides: Mapping[str, Mapping[str, object]] | None = None) -> Settings:
@@ -91,17 +81,17 @@ def read_token(file: Path) -> str:
 def _placed(settings: Settings, file: Path | None, given: Mapping[str, Any]) -> Settings:
     """With every path absolute: one that the file names is relative to the file."""
 
-    def place(section: str, key: str, path: Path) -> Path:
+    def absolute(section: str, key: str, path: Path) -> Path:
         named_by_file = file and _origin((section, key), file, given) == str(file)
         return (file.parent if file and named_by_file else Path.cwd()) / path.expanduser()
 
     styles, solo, takes, engine = settings.styles, settings.solo, settings.takes, settings.engine
-    folder = takes.folder and str(place("takes", "folder", Path(takes.folder)))
-    token = engine.token_file and str(place("engine", "token_file", Path(engine.token_file)))
-    sheet = str(place("solo", "chart", Path(solo.chart))) if solo.chart.endswith(".json") else solo.chart
+    folder = takes.folder and str(absolute("takes", "folder", Path(takes.folder)))
+    token = engine.token_file and str(absolute("engine", "token_file", Path(engine.token_file)))
+    sheet = str(absolute("solo", "chart", Path(solo.chart))) if solo.chart.endswith(".json") else solo.chart
     return settings.model_copy(
         update={
-            "styles": styles.model_copy(update={"folder": place("styles", "folder", styles.folder)}),
+            "styles": styles.model_copy(update={"folder": absolute("styles", "folder", styles.folder)}),
             "takes": takes.model_copy(update={"folder": folder or str(user_music_path() / "jazzd")}),
             "solo": solo.model_copy(update={"chart": sheet}),
             "engine": engine.model_copy(update={"token_file": token}),
@@ -157,9 +147,9 @@ def remember_controls(file: Path | None, numbers: Mapping[str, int]) -> Path:
     return file
 
 
-def _origin(place: tuple[object, ...], file: Path | None, given: Mapping[str, Any]) -> str:
+def _origin(where: tuple[object, ...], file: Path | None, given: Mapping[str, Any]) -> str:
     """Where the value at (section, key) came from: the command line, a variable or the file."""
-    section, key = (*map(str, place), "", "")[:2]
+    section, key = (*map(str, where), "", "")[:2]
     variable = f"JAZZD_{section}__{key}".upper()
     if key in given.get(section, {}):
         return "command line"
@@ -170,29 +160,18 @@ def _origin(place: tuple[object, ...], file: Path | None, given: Mapping[str, An
 
 def _sentence(error: ValidationError, file: Path | None, given: Mapping[str, Any]) -> str:
     first = error.errors(include_url=False)[0]
-    place, value = first["loc"], first["input"]
-    key = ".".join(map(str, place))
+    where, value, key = first["loc"], first["input"], place(first)
     if first["type"] == "extra_forbidden":
-        section = Settings.model_fields.get(str(place[0]))
+        section = Settings.model_fields.get(str(where[0]))
         fields = Settings.model_fields
-        if len(place) > 1 and section is not None:
-            fields = Scene.model_fields if place[0] == "scene" else type(section.default).model_fields
+        if len(where) > 1 and section is not None:
+            fields = Scene.model_fields if where[0] == "scene" else type(section.default).model_fields
         reason = f"there is no such key; allowed are {', '.join(fields)}"
     elif isinstance(value, BaseModel | dict):
-        reason = _plain(first)
+        reason = plain(first)
     else:
-        reason = f"{value!r} is not allowed: {_plain(first)}"
-    return f"{_origin(place, file, given)}: {key and f'{key}: '}{reason}"
-
-
-def _plain(error: Mapping[str, Any]) -> str:
-    """What pydantic found, in words for a musician."""
-    kind, said = error["type"], error["msg"]
-    for prefix, wanted in WANTED.items():
-        if kind.startswith(prefix):
-            return f"it must be {wanted}"
-    said = said.removeprefix("Value error, ")
-    return str(said.replace("Input should be", "it must be").replace("String should have", "it must have"))
+        reason = f"{value!r} is not allowed: {plain(first)}"
+    return f"{_origin(where, file, given)}: {key and f'{key}: '}{reason}"
 
 
 def socket_path() -> Path:

@@ -19,6 +19,7 @@ import mido
 from jazzd.config import read_token, socket_path
 from jazzd.engine import protocol
 from jazzd.errors import ConfigError, EngineError, JazzdError
+from jazzd.mix import shares
 from jazzd.player import control, drivers, ports, supervisor
 from jazzd.player.clock import MonotonicClock
 from jazzd.player.latency import summary
@@ -46,10 +47,11 @@ class Check:
     """What to do about it; empty where all is well."""
 
 
-def examine(settings: Settings) -> list[Check]:
-    """Every check, in the order in which things depend on each other."""
+def examine(settings: Settings, file: Path | None = None) -> list[Check]:
+    """Every check, in the order in which things depend on each other; `file` is where the settings are."""
     checks: list[Callable[[], Check]] = [
         _system,
+        lambda: _settings(file),
         _priority,
         _timer,
         lambda: _engine(settings),
@@ -79,6 +81,19 @@ def _system() -> Check:
         mend = "WSL2 has no MIDI ports: run the player in Windows, the engine here (docs/fl-studio.md)"
         return Check("system", "warn", f"{found}, in WSL2", mend)
     return Check("system", "ok", found)
+
+
+def _settings(file: Path | None) -> Check:
+    """Where they are, and whether the daemon that runs has the same."""
+    found = str(file or "the defaults: there is no daemon.toml")
+    try:
+        its = control.ask({"do": "status"})["player"].get("config", "")
+    except JazzdError:
+        return Check("settings", "ok", found)
+    if its != str(file or ""):
+        mend = f"to examine what it runs on: jazzd doctor --config {its}" if its else "start it anew"
+        return Check("settings", "warn", f"{found}; the daemon runs on {its or 'the defaults'}", mend)
+    return Check("settings", "ok", found)
 
 
 def _priority() -> Check:
@@ -204,6 +219,11 @@ def _styles(settings: Settings) -> Check:
     said = f"{len(records) - len(bad)} ready in {folder}"
     if bad:
         return Check("styles", "warn", f"{said}; not: {', '.join(bad)}", "`jazzd styles` says why")
+    chosen = [settings.styles.default, *(scene.style or "" for scene in settings.scene)]
+    wanted = {name for style in chosen for name in shares(style)}
+    if missing := wanted - {record["name"] for record in records}:
+        mend = "put them there, or change styles.default or the [[scene]] that names them"
+        return Check("styles", "warn", f"{said}; missing: {', '.join(sorted(missing))}", mend)
     return Check("styles", "ok", said)
 
 

@@ -19,7 +19,7 @@ import mido
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jazzd.engine.protocol import Note, Revise
-from jazzd.errors import JazzdError, MidiError
+from jazzd.errors import JazzdError, MidiError, plain
 from jazzd.files import replacing
 
 MARK = "jazzd-take:"
@@ -131,7 +131,7 @@ def read(path: Path) -> Log:
     try:
         return _unpacked("".join(parts))
     except (ValueError, zlib.error) as error:  # pydantic's and binascii's errors are ValueErrors
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        reason = plain(error.errors()[0]) if isinstance(error, ValidationError) else error
         raise MidiError(f"{path}: its take is damaged ({reason})") from None
 
 

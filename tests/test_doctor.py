@@ -46,8 +46,8 @@ def test_every_check_has_its_say_and_every_trouble_its_mend(tmp_path: Path) -> N
     settings = Settings.model_validate(TCP | {"styles": {"folder": tmp_path}})
     checks = examine(settings)
     assert [check.name for check in checks] == [
-        "system", "priority", "timer", "engine", "device", "base", "styles", "ports", "synth", "loop-back",
-        "runtime folder", "service", "daemon",
+        "system", "settings", "priority", "timer", "engine", "device", "base", "styles", "ports", "synth",
+        "loop-back", "runtime folder", "service", "daemon",
     ]  # fmt: skip
     assert all(check.mend for check in checks if check.state != "ok")
     assert states(checks)["styles"] == "warn"

@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "solo": ("errors", "music", "moonbeam", "styles", "engine"),
     "replay": ("errors", "music", "moonbeam", "styles", "engine", "takes"),
     "rehearsal": ("errors", "player"),
-    "doctor": ("errors", "config", "settings", "engine.protocol", "player", "service"),
+    "doctor": ("errors", "config", "mix", "settings", "engine.protocol", "player", "service"),
     "demo": ("errors", "music", "settings", "player", "render", "rehearsal"),
     "bench": ("errors", "music", "moonbeam", "engine", "player", "rehearsal"),
     "bench.switch": ("errors", "arrays", "moonbeam", "styles", "teach", "bench"),

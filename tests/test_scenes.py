@@ -198,3 +198,14 @@ def test_a_reload_can_make_a_waltz_of_it(
     assert room.session.tempo.bar == 5
     setup.change(room.session, five, settings(""))
     assert room.session.tempo.bar == 4
+
+
+def test_a_scene_whose_style_is_not_there_is_told_before_it_is_chosen(
+    room: Room, settings: Callable[[str], Settings]
+) -> None:
+    before, after = settings(""), settings('[[scene]]\nname = "blue"\nstyle = "cool:0.5,nope:0.5"\n')
+    with capture_logs() as logged:
+        setup.change(room.session, before, after)
+        room.session.on_styles(room.session.styling.records)
+    told = [(event["scene"], event["style"]) for event in logged if event["event"] == "style_missing"]
+    assert told == [("blue", "nope")]

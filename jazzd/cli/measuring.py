@@ -240,10 +240,10 @@ def doctor(
     from rich.console import Console
     from rich.table import Table
 
-    from jazzd.config import load
+    from jazzd.config import find, load
     from jazzd.doctor import examine, to_json
 
-    told = to_json(examine(load(config)))
+    told = to_json(examine(load(config), find(config)))
     if as_json:
         show(told, as_json)
     else:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from jazzd.errors import EngineError
+from jazzd.errors import EngineError, place
 from jazzd.music.grid import BEATS_PER_BAR, LONGEST_BAR
 
 T = TypeVar("T")
@@ -244,5 +244,4 @@ def _parse(adapter: TypeAdapter[T], data: bytes) -> T:
         return adapter.validate_json(data)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "line"
-        raise EngineError(f"not a jazzd message: {where}: {first['msg']}") from None
+        raise EngineError(f"not a jazzd message: {place(first) or 'line'}: {first['msg']}") from None

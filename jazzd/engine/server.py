@@ -306,7 +306,9 @@ async def _listen(listen: str, door: "Door", stopped: asyncio.Event) -> Callable
             server = await asyncio.start_server(door.talk, address.hostname, address.port, limit=LINE_LIMIT)
             return server.close
         raise ValueError("no such kind of address")
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        raise EngineError(f"cannot listen on {listen!r}: {error.strerror or error}") from None
+    except ValueError as error:
         raise EngineError(f"cannot listen on {listen!r}: {error}; use unix:PATH or tcp://HOST:PORT") from None
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, Field, ValidationError
 
-from jazzd.errors import ConfigError
+from jazzd.errors import ConfigError, place, plain
 from jazzd.music.chords import Chord, parse, progression
 from jazzd.music.grid import BEATS_PER_BAR, LONGEST_BAR
 
@@ -52,8 +52,7 @@ def read(chart: str) -> Sheet:
         raise ConfigError(f"the chart {file} cannot be read: {error.strerror}") from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "it"
-        raise ConfigError(f"{file} is no chart: {where}: {first['msg']}") from None
+        raise ConfigError(f"{file} is no chart: {place(first) or 'it'}: {plain(first)}") from None
     bar = _beats(found.time_signature, file)
     return Sheet(_lengths(found, bar, file), bar)
 

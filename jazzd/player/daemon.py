@@ -175,7 +175,7 @@ async def _life(
         looking = asyncio.create_task(_look_after(ports, clock, found, lost))
         stack.push_async_callback(_end, looking)
 
-        report = partial(status, settings, engine, session, scheduler, ports, tcp)
+        report = partial(status, settings, engine, session, scheduler, ports, tcp, file)
         reload = _reloading(session, thru, settings, again)
         commands = Commands(session, report, reload, keeper.keep, file)
 

@@ -84,7 +84,7 @@ class Session:
         self._leading = False  # the human plays a line of their own
         self._take_over_at: Seconds | None = None
         self._beaten = False  # by a clock that was there when it was looked at last
-        self._told_missing: dict[str, str] = {}
+        self._told_missing: dict[tuple[str, str], str] = {}
 
     # What comes in
 
@@ -143,10 +143,19 @@ class Session:
         self.styling.records = records
         if self._sound_of_styles() != before:
             self._changed()
-        missing = self.styling.missing
-        if missing != self._told_missing:
-            for name, reason in missing.items():
-                self._log.warning("style_missing", style=name, reason=reason, instead=self.styling.mix)
+        self.tell_missing()
+
+    def tell_missing(self) -> None:
+        """Log the styles that were chosen, or are in a scene, and are not there: on stage it would be late
+        to find that out."""
+        missing = {("", name): reason for name, reason in self.styling.missing.items()}
+        for scene in self.scenes:
+            lacking = self.styling.lacking(shares(scene.style or ""))
+            missing |= {(scene.name, name): reason for name, reason in lacking.items()}
+        for (where, name), reason in missing.items():
+            if self._told_missing.get((where, name)) != reason:
+                other = {"scene": where} if where else {"instead": self.styling.mix}
+                self._log.warning("style_missing", style=name, reason=reason, **other)
         self._told_missing = missing
 
     # What it is told

@@ -96,6 +96,7 @@ def change(made: Session, before: Settings, after: Settings) -> list[str]:
         made.set_chart(tune)
         made.tempo.bar = _bar(after, tune)
     made.scenes = after.scene
+    made.tell_missing()
     return [f"{section}.{key}" if key else section for section, key in now]
 
 

@@ -1,6 +1,7 @@
 """What `jazzd status` shows."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 from jazzd.player.latency import summary
@@ -19,12 +20,16 @@ def status(
     scheduler: Scheduler,
     ports: Ports,
     tcp: TcpServer,
+    file: Path | None,
 ) -> dict[str, Any]:
-    """The keys are public; until the engine was ready once, what it is to be stands for what it is."""
+    """The keys are public; until the engine was ready once, what it is to be stands for what it is.
+
+    `file` is where the settings came from, if there is one.
+    """
     told, asked = engine.ready, settings.engine
     figures = scheduler.figures()
     return {
-        "player": {"pid": os.getpid()},
+        "player": {"pid": os.getpid(), "config": str(file or "")},
         "engine": {
             "pid": engine.pid,
             "state": engine.state,

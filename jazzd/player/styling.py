@@ -52,9 +52,13 @@ class Styling:
     @property
     def missing(self) -> dict[str, str]:
         """The chosen styles that do not sound, and why."""
+        return self.lacking(self._chosen)
+
+    def lacking(self, names: Iterable[str]) -> dict[str, str]:
+        """Those of the styles that cannot sound, and why."""
         reasons = {style.name: style.reason or style.status for style in self.records}
         absent = "there is no such file in the styles folder"
-        return {name: reasons.get(name, absent) for name in self._chosen if name not in self.ready}
+        return {name: reasons.get(name, absent) for name in names if name not in self.ready}
 
     def pick(self, value: int) -> None:
         """By a knob at 0..127, spread over the ready styles in their order; 0 is the plain base."""

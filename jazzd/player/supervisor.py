@@ -49,7 +49,7 @@ PAGES = ("SC_PHYS_PAGES", "SC_PAGE_SIZE")
 MEMORY_GIB = math.prod(map(os.sysconf, PAGES)) / 2**30 if hasattr(os, "sysconf") else 0.0
 """Of the machine; Windows, where no engine is started, does not tell it so."""
 SLOW_START_S = 6.0
-COMPILES = "the first start on a machine compiles the model, which takes a minute or so"
+COMPILES = "it loads the model; the first start on a machine compiles it, too: a minute or so"
 WARM_UP_S = 20.0
 """An engine that has made no note by then cannot make any."""
 
@@ -219,13 +219,14 @@ class Supervisor:
             came_up = False
             try:
                 link = await self._connect()
-                came_up, reason = await self._live(link, callbacks)
             except EngineError as error:
                 reason = str(error)
+            else:
+                came_up, reason = await self._live(link, callbacks)
+                self.restarts += 1
             if came_up and clock() - self._ready_at >= STEADY_S:
                 failures = 0
             self.state = "starting" if came_up else "failed"
-            self.restarts += 1
             delay_s = BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)]
             failures += 1
             self._log.error("engine_lost", reason=reason, restarts=self.restarts, again_in_s=delay_s)

@@ -16,6 +16,8 @@ from jazzd.service.definition import Definition
 SYSTEMS = {"linux": systemd.define, "darwin": launchd.define, "win32": windows.define}
 TIMEOUT_S = 120
 ANY = "ANY"
+NO_BUS = "connect to bus"
+NO_BUS_HINT = "no systemd of yours runs in this session: log in at the machine or by ssh, not by su or sudo"
 RUN = (sys.executable, "-m", "jazzd", "run")
 
 
@@ -96,6 +98,7 @@ def _run(command: Sequence[str]) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise JazzdError(f"`{' '.join(command)}`: {error}") from None
     if ended.returncode:
-        said = (ended.stderr or ended.stdout).strip().splitlines()
-        raise JazzdError(f"`{' '.join(command)}`: {said[0] if said else f'exit code {ended.returncode}'}")
+        said = (ended.stderr or ended.stdout).strip().splitlines() or [f"exit code {ended.returncode}"]
+        hint = f" ({NO_BUS_HINT})" if NO_BUS in said[0] else ""
+        raise JazzdError(f"`{' '.join(command)}`: {said[0]}{hint}")
     return ended.stdout.strip()

@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from jazzd.errors import StyleError
+from jazzd.errors import StyleError, plain
 from jazzd.moonbeam.targets import ATTENTION, DECODER, MLP
 from jazzd.styles.container import shown
 
@@ -103,7 +103,7 @@ class Manifest(BaseModel):
             key = ".".join(map(str, first["loc"][:1])) or "low, high"
             if first["type"] == "missing":
                 raise StyleError(f"{source}: its metadata lack {key}") from None
-            said = first["msg"].removeprefix("Value error, ").replace("Input should be", "it must be")
+            said = plain(first)
             if first["type"] == "string_pattern_mismatch":
                 said = "that is not how it is written"
             told = f" is {shown(texts[key])}" if key in texts else ""

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, TypeVar
 import numpy as np
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from jazzd.errors import ModelError, StyleError
+from jazzd.errors import ModelError, StyleError, place, plain
 from jazzd.moonbeam import storage
 from jazzd.moonbeam.targets import Place, module
 from jazzd.styles import container, style
@@ -137,9 +137,8 @@ def _config(folder: Path) -> LoraConfig:
         config = LoraConfig.model_validate(given)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        key = shown(".".join(map(str, first["loc"])) or "all of it")
-        said = first["msg"].removeprefix("Value error, ")
-        raise StyleError(f"{path}: not the config of a LoRA adapter ({key}: {said})") from None
+        key = shown(place(first) or "all of it")
+        raise StyleError(f"{path}: not the config of a LoRA adapter ({key}: {plain(first)})") from None
     except (ValueError, RecursionError):
         raise StyleError(f"{path}: not a JSON file") from None
     more = [key for key in MORE_THAN_LORA if given.get(key)]

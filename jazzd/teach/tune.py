@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from jazzd.engine.protocol import Sampling
-from jazzd.errors import ConfigError, MidiError
+from jazzd.errors import ConfigError, MidiError, plain
 from jazzd.moonbeam import decode, lora, resident, targets, weights
 from jazzd.moonbeam.config import Config
 from jazzd.moonbeam.model import Moonbeam
@@ -292,7 +292,7 @@ def _manifest(choices: StyleRecipe, mark: str) -> Manifest:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         option = "--" + str(first["loc"][0]) if first["loc"] else "--low, --high"
-        raise ConfigError(f"{option}: {first['msg'].removeprefix('Value error, ')}") from None
+        raise ConfigError(f"{option}: {plain(first)}") from None
 
 
 def _tell(pieces: Sequence[Piece], console: Console) -> None:
