@@ -87,7 +87,7 @@ def main() -> None:
             asked = isinstance(message, Revise)
             warmed_up = isinstance(message, Revise) and message.epoch > 0
             if (arguments.mode == "mute" and asked) or (arguments.mode == "silent" and warmed_up):
-                time.sleep(3600)
+                stream.read()  # until the player is gone
             if arguments.mode == "toiling" and warmed_up:
                 until = time.monotonic() + 1.7
                 while time.monotonic() < until:

@@ -20,7 +20,7 @@ import rtmidi
 SETTLE_S = 0.25
 """What is sent sooner than this after opening a port is lost."""
 
-_ARGUMENTS = ("--no-realtime", "-S", "-t", "20", "-d", "dummy", "-r", "48000", "-p", "64")
+_ARGUMENTS = ("--no-realtime", "-S", "-t", "100", "-d", "dummy", "-r", "48000", "-p", "64")
 """Without -S it loses about one message in 4,000; with it, it stands still for ten time-outs when a client is
 killed, which are 500 ms each unless -t says otherwise."""
 
