@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from jazzd.cli import asking, base, learning, measuring, playing, service, styles
+from jazzd.cli import asking, base, bench, learning, measuring, playing, service, styles
 from jazzd.errors import ConfigError, JazzdError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -26,6 +26,7 @@ app.add_typer(playing.app)
 app.add_typer(asking.app)
 app.add_typer(learning.app)
 app.add_typer(measuring.app)
+app.add_typer(bench.app, name="bench")
 app.add_typer(base.app, name="base")
 app.add_typer(styles.app, name="styles")
 app.add_typer(service.app, name="service")
