@@ -118,7 +118,7 @@ def find(path: Path | None = None) -> Path | None:
         if path.is_dir():
             raise ConfigError(f"{path}: it is a folder; name the file in it")
         if not path.is_file():
-            raise ConfigError(f"{path}: there is no such file; put it there, or leave out --config to run on the defaults")
+            raise ConfigError(f"{path}: there is no such file; without --config jazzd runs on the defaults")
         return path.absolute()
     return next((place for place in (Path.cwd() / FILE_NAME, _users_own()) if place.is_file()), None)
 

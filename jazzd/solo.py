@@ -15,8 +15,9 @@ from jazzd.errors import ConfigError, StyleError
 from jazzd.moonbeam import resident
 from jazzd.moonbeam.config import Numerics
 from jazzd.moonbeam.decode import Decoder
-from jazzd.music import chords, harmony, voicing
+from jazzd.music import chart, chords, harmony, voicing
 from jazzd.music.chords import Chord
+from jazzd.music.grid import BEATS_PER_BAR, LONGEST_BAR, strong
 from jazzd.music.notes import Note5D
 from jazzd.music.tempo import TICKS_PER_SECOND, to_seconds, to_ticks
 from jazzd.styles.wardrobe import Wardrobe
@@ -106,23 +107,30 @@ class SoloGenerator:
         bars_per_chord: float = 1.0,
         low: int | None = None,
         high: int | None = None,
+        beats_per_bar: int | None = None,
     ) -> list[Note5D]:
-        """A solo over the chord symbols, each `bars_per_chord` bars of four beats long.
+        """A solo over the chord symbols, each `bars_per_chord` bars long.
+
+        A bar has `beats_per_bar` quarter notes: if not given, those of the chart's file, else four.
 
         How it is drawn and the range are the style's where they are not given, else 0.9, 0.95 and 48 to 96.
 
-        One text is read as `jazzd solo` reads it: "Dm7 G7 | C6". `style` is a name, or names with their
-        shares. Raises ConfigError for a symbol that is none or a value out of range, StyleError for a style
-        that cannot be played.
+        One text is read as `jazzd solo` reads it: "Dm7 G7 | C6", or the name of a chart's `.json` file.
+        `style` is a name, or names with their shares. Raises ConfigError for a symbol that is none or a value
+        out of range, StyleError for a style that cannot be played.
         """
+        bar = None
         if isinstance(chord_progression, str):
-            parsed = chords.progression(chord_progression)
+            parsed, bar = chart.read(chord_progression)
         else:
             parsed = [(chords.parse(s, f"chord {i}"), 1.0) for i, s in enumerate(chord_progression, 1)]
         if not parsed:
             raise ConfigError("chord_progression has no chord in it")
         if not (0 < tempo < math.inf and 0 < bars_per_chord < math.inf and 0 <= seed < 2**32):
             raise ConfigError("tempo and bars_per_chord are above 0, seed is 0..4294967295")
+        bar = beats_per_bar or bar or BEATS_PER_BAR
+        if not 1 <= bar <= LONGEST_BAR:
+            raise ConfigError(f"beats_per_bar is none or 1..{LONGEST_BAR}")
         if max_notes is not None and max_notes < 1:
             raise ConfigError("max_notes is none or at least 1")
         wanted = self.wear({style: 1.0} if isinstance(style, str) and style else dict(style or {}))
@@ -135,7 +143,8 @@ class SoloGenerator:
         if not sampling or sampling.low > sampling.high:
             raise ConfigError("temperature is 0..2, top_p above 0 and at most 1, low and high are 0..127")
         beat_s = 60 / tempo
-        solo = self.improvise(laid_out(parsed, bars_per_chord * 4 * beat_s), sampling, seed, beat_s=beat_s)
+        parts = laid_out(parsed, bars_per_chord * bar * beat_s)
+        solo = self.improvise(parts, sampling, seed, beat_s=beat_s, bar=bar)
         return list(itertools.islice(solo, max_notes))
 
     def improvise(
@@ -145,11 +154,12 @@ class SoloGenerator:
         seed: int = 0,
         knob: float = DEFAULT_HARMONY,
         beat_s: float | None = None,
+        bar: int = BEATS_PER_BAR,
     ) -> Iterator[Note5D]:
         """Notes over the chords, as they are drawn; `knob` is the harmony knob, 0 free to 1 chord tones only.
 
-        `beat_s` is the length of a beat where that is known, the first of them at second 0: then harmony is
-        stricter on every second one.
+        `beat_s` is the length of a beat where that is known, the first of a bar of `bar` at second 0: then
+        harmony is stricter on the strong ones.
 
         The chords are known beforehand, as those of a chart are live: each is there when the notes reach it.
         """
@@ -164,7 +174,8 @@ class SoloGenerator:
             for part in progression
         ]
         end = to_ticks(progression[-1].onset + progression[-1].duration) if progression else 0
-        beats = Beats(origin=0.0, length=2 * beat_s * TICKS_PER_SECOND) if beat_s else None
+        length = strong(bar) * (beat_s or 0.0) * TICKS_PER_SECOND
+        beats = Beats(origin=0.0, length=length, bar=bar) if length else None
         timeline.revise(-1, (), changes, end=end)
         while note := timeline.next_note(sampling, 0, at_floor=False, epoch=0, beats=beats):
             lasts = to_seconds(min(note.duration, end - note.onset))

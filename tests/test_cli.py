@@ -1,6 +1,7 @@
 """The commands: exit codes, one sentence for what went wrong, one JSON object on stdout."""
 
 import importlib.metadata
+import itertools
 import json
 import os
 import shutil
@@ -108,6 +109,17 @@ def test_a_solo_is_a_file_with_both_tracks_and_the_chords(jazzd: Run, tiny_base:
     assert [track.name for track in second.tracks[1:]] == ["solo"]
     ons = [[m for m in each.tracks[-1] if m.type == "note_on"] for each in (first, second)]
     assert ons[1] == ons[0][:1], "the same seed, the same notes"
+
+
+def test_a_solo_over_a_waltz(jazzd: Run, tiny_base: Path) -> None:
+    Path("waltz.json").write_text('{"time_signature": "3/4", "bars": [[{"beat": 1, "chord": "Dm7"}], []]}')
+    words = ["waltz.json", "-o", "out.mid", "--tempo", "60", "--choruses", "2", "--base", str(tiny_base)]
+    assert jazzd("solo", *words)[0] == 0
+    conductor = mido.MidiFile("out.mid").tracks[0]
+    assert [message.numerator for message in conductor if message.type == "time_signature"] == [3]
+    times = itertools.accumulate(message.time for message in conductor)
+    marks = [at for at, message in zip(times, conductor, strict=True) if message.type == "marker"]
+    assert [mark / mido.MidiFile("out.mid").ticks_per_beat for mark in marks] == [0, 6]
 
 
 def test_nothing_is_written_over_what_it_is_made_from(jazzd: Run) -> None:

@@ -57,6 +57,19 @@ def test_notes_lie_in_the_range_and_inside_the_form() -> None:
         assert all(1 <= note.velocity <= 127 for note in notes)
 
 
+def test_bars_are_as_long_as_they_are_said_to_be(tmp_path: Path) -> None:
+    """A bar of 3/4 at 120 takes 1.5 s, whoever says so."""
+    tune = tmp_path / "waltz.json"
+    bar = '[{"beat": 1, "chord": "C"}]'
+    tune.write_text(f'{{"time_signature": "3/4", "bars": [{bar}, {bar}]}}')
+    told = generator().generate_solo("C C", beats_per_bar=3, seed=2)
+    assert generator().generate_solo(str(tune), seed=2) == told
+    assert generator().generate_solo("C C", seed=2) != told
+    assert 1.5 < max(note.end for note in told) <= 3.0 + 1e-9
+    with pytest.raises(ConfigError, match="beats_per_bar"):
+        solo(beats_per_bar=13)
+
+
 def test_every_chord_of_the_form_gets_notes() -> None:
     onsets = [note.onset_time for note in solo(seed=2, bars_per_chord=4.0)]
     assert {int(onset // (4 * BAR_S)) for onset in onsets} == {0, 1, 2, 3}

@@ -154,7 +154,9 @@ def demo(
 @app.command()
 def solo(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT.mid", help="The file to write.")],
-    progression: Annotated[str, typer.Argument(help='Symbols, one a bar or in bars: "Dm7 G7 | C6".')] = "",
+    progression: Annotated[
+        str, typer.Argument(help='Symbols, one a bar or in bars: "Dm7 G7 | C6", or the .json file of a tune.')
+    ] = "",
     midi: Annotated[
         Path | None, typer.Option(metavar="CHORDS.mid", help="Chords from a file instead.")
     ] = None,
@@ -162,9 +164,11 @@ def solo(
     tempo: Annotated[
         float, typer.Option(callback=within(30, 300), help="Beats a minute, 30 to 300.")
     ] = 120.0,
-    bars_per_chord: Annotated[
-        float, typer.Option(callback=within(0.25, 16), help="How many bars of four beats.")
-    ] = 1.0,
+    bars_per_chord: Annotated[float, typer.Option(callback=within(0.25, 16), help="How many bars.")] = 1.0,
+    beats_per_bar: Annotated[
+        int | None,
+        typer.Option(min=1, max=12, help="Quarter notes of a bar; if not given, as the chart says, else 4."),
+    ] = None,
     choruses: Annotated[int, typer.Option(min=1, max=64, help="Times through.")] = 1,
     temperature: Annotated[
         float | None,
@@ -209,17 +213,17 @@ def solo(
     for path in filter(None, (output, wav)):
         if not path.absolute().parent.is_dir():
             raise JazzdError(f"{path}: there is no folder {path.parent}; make it first")
-    chords = _chart(progression, midi, bars_per_chord * 4 * 60 / tempo, choruses)
+    chords, bar = _form(progression, midi, beats_per_bar, bars_per_chord * 60 / tempo, choruses)
     seed = random.randrange(2**32) if seed is None else seed
     generator = SoloGenerator.load(chosen_base(base), chosen_styles(styles), dtype, numerics)
     given = {"temperature": temperature, "top_p": top_p}
     wanted = generator.wear(mix) | {name: value for name, value in given.items() if value is not None}
     beat_s = None if midi else 60 / tempo
-    notes = generator.improvise(chords, Sampling.model_validate(wanted), seed, beat_s=beat_s)
+    notes = generator.improvise(chords, Sampling.model_validate(wanted), seed, beat_s=beat_s, bar=bar)
     line = list(islice(notes, max_notes))
     comping = [note for chord in chords for note in chord.notes()]
     markers = [(part.onset, part.chord.symbol if part.chord else NO_CHORD) for part in chords]
-    render.write_midi(output, line, None if no_chords else comping, markers, tempo)
+    render.write_midi(output, line, None if no_chords else comping, markers, tempo, bar=bar)
     if wav:
         render.write_wav(wav, output)
     files = {"midi": str(output), "wav": str(wav) if wav else None}
@@ -301,16 +305,22 @@ def _ports_of_the_daemon() -> dict[str, str]:
     return {midi.get("input", ""): " (jazzd listens here)", midi.get("output", ""): " (jazzd plays here)"}
 
 
-def _chart(progression: str, midi: Path | None, bar_s: float, choruses: int) -> "list[Sounding]":
-    """The chords of the symbols or of the file, that many times over, one a bar of `bar_s` seconds."""
+def _form(
+    progression: str, midi: Path | None, beats_per_bar: int | None, beat_s: float, choruses: int
+) -> "tuple[list[Sounding], int]":
+    """The chords that are written out or in a file, that many times over, and the beats of a bar."""
     from jazzd import render
-    from jazzd.music.chords import progression as parsed
+    from jazzd.music import chart
+    from jazzd.music.grid import BEATS_PER_BAR
     from jazzd.solo import Sounding, laid_out
 
     if bool(progression) == (midi is not None):
         raise ConfigError('say either chord symbols, such as "Dm7 G7 Cmaj7 Cmaj7", or --midi CHORDS.mid')
     if midi is None:
-        return laid_out(parsed(progression), bar_s, choruses)
+        parsed, its = chart.read(progression)
+        bar = beats_per_bar or its or BEATS_PER_BAR
+        return laid_out(parsed, bar * beat_s, choruses), bar
     once = [Sounding(*chord) for chord in render.read_chords(midi)]
     length = max(chord.onset + chord.duration for chord in once)
-    return [replace(chord, onset=chord.onset + n * length) for n in range(choruses) for chord in once]
+    parts = [replace(chord, onset=chord.onset + n * length) for n in range(choruses) for chord in once]
+    return parts, beats_per_bar or BEATS_PER_BAR

@@ -10,6 +10,7 @@ import mido
 
 from jazzd.errors import ConfigError, MidiError
 from jazzd.music.chords import Chord, name, parse
+from jazzd.music.grid import BEATS_PER_BAR
 from jazzd.music.notes import Note5D
 from jazzd.music.tempo import LONGEST_FILE_S
 from jazzd.music.voicing import plain
@@ -47,15 +48,17 @@ def write_midi(
     tempo: float = 120.0,
     solo_program: int = 0,
     comping_program: int = 0,
+    bar: int = BEATS_PER_BAR,
 ) -> None:
     """Writes tracks `chords` (unless None) and `solo`, and a marker with every chord's (second, symbol).
 
-    The file is of type 1 in one tempo (BPM). Raises MidiError where it cannot be written.
+    The file is of type 1 in one tempo (BPM), in bars of `bar` quarter notes. Raises MidiError where it cannot
+    be written.
     """
     ticks = partial(mido.second2tick, ticks_per_beat=_TICKS_PER_BEAT, tempo=mido.bpm2tempo(tempo))
     conductor = [
         (0, mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(tempo))),
-        (0, mido.MetaMessage("time_signature", numerator=4, denominator=4)),
+        (0, mido.MetaMessage("time_signature", numerator=bar, denominator=4)),
         *((ticks(at), mido.MetaMessage("marker", text=symbol)) for at, symbol in markers),
     ]
     tracks = [_track("jazzd", conductor)]
