@@ -2,13 +2,10 @@
 
 import asyncio
 import contextlib
-import faulthandler
 import gc
 import os
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +15,7 @@ import structlog
 
 from jazzd.config import read_token, socket_path
 from jazzd.engine.protocol import Note
-from jazzd.errors import ConfigError, JazzdError, MidiError
+from jazzd.errors import ConfigError, MidiError
 from jazzd.music.notes import Seconds
 from jazzd.player import control, setup
 from jazzd.player.clock import Clock, MonotonicClock
@@ -32,6 +29,7 @@ from jazzd.player.ports import Output, Ports, open_ports
 from jazzd.player.pulse import Pulse
 from jazzd.player.scheduler import Scheduler
 from jazzd.player.session import Session
+from jazzd.player.signals import heed_hang_up, stop_signals
 from jazzd.player.status import status
 from jazzd.player.supervisor import Callbacks, Supervisor
 from jazzd.player.tape import Tape, TapedLink
@@ -40,10 +38,6 @@ from jazzd.player.thru import Thru
 from jazzd.service.notify import Notifier
 from jazzd.settings import Settings
 
-STOP_S = 4.0
-"""A part that has not closed this long after SIGTERM is left to the system; the notes are off long before."""
-HELD_S = 0.5
-"""A driver that holds the interpreter lock holds up even that; then the process is ended without it."""
 LOOK_S = 0.25
 """How often the ports are looked at: they are back in use within a second of their return."""
 AGAIN_S = 1.0
@@ -128,7 +122,7 @@ async def _life(
 
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(control.only_daemon(path))
-        stop = stack.enter_context(_stop_signals(loop))
+        stop = stack.enter_context(stop_signals(loop))
 
         tape, echo = Tape(clock), EchoGuard(clock)
         tcp = TcpServer(hear, clock)
@@ -183,8 +177,7 @@ async def _life(
             return pulse.do(commands.answer, request) or {}
 
         await stack.enter_async_context(control.listening(path, answer))
-        if sys.platform != "win32":
-            loop.add_signal_handler(signal.SIGHUP, _hang_up, partial(pulse.do, reload), _has_terminal())
+        heed_hang_up(loop, partial(pulse.do, reload))
         _warn(settings, ports, tcp)
         log.info("started", **report()["midi"])
 
@@ -310,65 +303,6 @@ def _engine_command(settings: Settings, numerics: str | None) -> list[str]:
     command += ["--dtype", engine.dtype, "--device", engine.device]
     command += ["--styles", str(settings.styles.folder), "--max-resident", str(settings.styles.max_resident)]
     return [*command, "--numerics", numerics] if numerics else command
-
-
-@contextlib.contextmanager
-def _stop_signals(loop: asyncio.AbstractEventLoop) -> Iterator[asyncio.Event]:
-    """The event that SIGTERM and Ctrl-C set, and until somebody else heeds it, SIGHUP.
-
-    Signals after the first change nothing: the notes are off by then, and the rest is over in STOP_S.
-    """
-    stop = asyncio.Event()
-    # A driver that never returns (a JACK server that stands still) must not keep us.
-    last_resort = threading.Timer(STOP_S, os._exit, (0,))
-    last_resort.daemon = True
-    stopping = False
-
-    def signalled() -> None:
-        nonlocal stopping
-        if not stopping:
-            stopping = True
-            stop.set()
-            last_resort.start()
-            faulthandler.dump_traceback_later(STOP_S + HELD_S, exit=True)
-
-    signals = [signal.SIGTERM, signal.SIGINT]
-    if sys.platform != "win32":
-        signals.append(signal.SIGHUP)
-    for each in signals:
-        if sys.platform == "win32":  # its loop has no such method
-            signal.signal(each, lambda *_: loop.call_soon_threadsafe(signalled))
-        else:
-            loop.add_signal_handler(each, signalled)
-    try:
-        yield stop
-    finally:
-        last_resort.cancel()
-        faulthandler.cancel_dump_traceback_later()
-        for each in signals:
-            if sys.platform != "win32":
-                loop.remove_signal_handler(each)
-            if stopping:  # the process is about to end, and must not end in the noise of a second Ctrl-C
-                signal.signal(each, signal.SIG_IGN)
-
-
-def _hang_up(reload: Callable[[], object], had_terminal: bool) -> None:
-    """SIGHUP means that the terminal is gone, if there was one, and else to read the settings anew."""
-    if had_terminal and not _has_terminal():
-        os.kill(os.getpid(), signal.SIGTERM)
-        return
-    try:
-        reload()
-    except JazzdError as error:
-        structlog.get_logger().error("settings_refused", reason=str(error))
-
-
-def _has_terminal() -> bool:
-    try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
-    except OSError:
-        return False
-    return True
 
 
 async def _end(task: asyncio.Task[None]) -> None:
