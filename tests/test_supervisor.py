@@ -124,6 +124,7 @@ def children() -> set[int]:
 async def test_an_engine_that_has_played_a_while_gets_one_in_reserve(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "PING_S", 0.02)
     monkeypatch.setattr(supervisor, "RESERVE_AFTER_S", 0.1)
+    monkeypatch.setattr(supervisor, "MEMORY_GIB", supervisor.ROOMY_GIB)
     before = children()
     async with playing(fake()) as player:
         await player.ready()
@@ -170,6 +171,36 @@ async def test_the_reserve_loads_what_is_light(
         await player.until(lambda: player.calls == ["ready", "lost", "ready"])
         assert player.keeper.pid == reserve
         assert greetings.read_text().split().count(str(reserve)) == 1
+
+
+async def test_where_there_is_room_another_reserve_stands_behind_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It loads as soon as it is the next one."""
+    for name, value in {"PING_S": 0.02, "RESERVE_AFTER_S": 0.1, "REST_S": 0.1, "MEMORY_GIB": 8.0}.items():
+        monkeypatch.setattr(supervisor, name, value)
+    before, greetings = children(), tmp_path / "greetings"
+
+    def greeted() -> list[int]:
+        return [int(pid) for pid in greetings.read_text().split()]
+
+    async with playing([*fake(), "--greetings", str(greetings)]) as player:
+        await player.ready()
+        first = player.keeper.pid or 0
+        await player.until(lambda: len(children() - before) == 3)
+        await player.until(lambda: len(greeted()) == 2)
+        second = greeted()[1]
+        (third,) = children() - before - {first, second}
+        os.kill(first, signal.SIGKILL)
+        await player.until(lambda: player.calls == ["ready", "lost", "ready"])
+        assert player.keeper.pid == second
+        await player.until(lambda: greeted() == [first, second, third])
+        os.kill(second, signal.SIGKILL)
+        await player.until(lambda: player.calls[3:] == ["lost", "ready"])
+        assert player.keeper.pid == third
+        await player.until(lambda: len(children() - before) == 3)
+        assert len(greeted()) == 4
+    assert children() == before
 
 
 async def test_without_file_handles_there_is_no_engine_for_now_and_the_player_lives(

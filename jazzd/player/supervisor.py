@@ -28,7 +28,10 @@ LIGHT_PARAMETERS = 64_000_000
 """A base of no more than these (a quarter of a gigabyte) is loaded by the reserve, too, where a CPU plays.
 A GPU's memory belongs to the engine that plays."""
 ROOMY_GIB = 4.0
-"""A machine with less memory has better use for the half of a gigabyte that such a reserve takes."""
+"""A machine with less memory has better use for the half of a gigabyte that such a reserve takes. With twice
+that there is another behind it, which has only to load: an engine may crash again before a new one is up."""
+REST_S = 0.5
+"""A reserve that has not worked for so long has got ready."""
 CONNECT_S = 5.0
 FAREWELL_S = 1.0
 """What an engine gets to leave by itself, once its connection is closed."""
@@ -183,8 +186,9 @@ class Supervisor:
         self._command = command
         self._address, self._token = address, token
         self._link: _Link | None = None
-        self._reserve: _Link | None = None
-        """It has imported what an engine needs, or has loaded a light base, too, and waits for its music."""
+        self._reserves: list[_Link] = []
+        """Those that follow, the next one first: it has loaded a light base. All have imported what an engine
+        needs, and wait for their music."""
         self._ready_at = 0.0
         """When an engine was last ready."""
         self._log = structlog.get_logger()
@@ -207,9 +211,9 @@ class Supervisor:
         try:
             await self._keep(callbacks)
         finally:
-            if self._reserve:
-                self._reserve.kill()
-                await self._reserve.close()
+            for reserve in self._reserves:
+                reserve.kill()
+                await reserve.close()
 
     async def _keep(self, callbacks: Callbacks) -> None:
         clock = asyncio.get_running_loop().time
@@ -234,10 +238,10 @@ class Supervisor:
 
     async def _connect(self) -> _Link:
         if not self._address:
-            reserve, self._reserve = self._reserve, None
-            if reserve and reserve.lives and not reserve.stopped:
-                return reserve
-            if reserve:
+            while self._reserves:
+                reserve = self._reserves.pop(0)
+                if reserve.lives and not reserve.stopped:
+                    return reserve
                 await reserve.close()
             return await self._spawn()
         return _Link(*await reach(self._address))
@@ -274,7 +278,7 @@ class Supervisor:
         self._link = link
         beside = [asyncio.create_task(self._ping(link))]
         if not self._address:
-            beside.append(asyncio.create_task(self._call_reserve()))
+            beside.append(asyncio.create_task(self._call_reserves()))
         code = None
         try:
             link.greet(self._token)
@@ -328,22 +332,47 @@ class Supervisor:
             case protocol.Failed(reason=reason):
                 raise EngineError(reason)
 
-    async def _call_reserve(self) -> None:
-        """Starts the engine that is to follow when this one is lost."""
+    async def _call_reserves(self) -> None:
+        """Starts the engines that are to follow when this one is lost, one after another: the music needs its
+        cores."""
         played_s = 0.0
         while played_s < RESERVE_AFTER_S:
             await asyncio.sleep(PING_S)
-            played_s += PING_S * (self.state == "ready")
-        if self._reserve is None:
-            with contextlib.suppress(EngineError):  # then it has to be started when it is needed
-                self._reserve = await self._spawn()
-        if self._reserve and self.ready and self._light(self.ready):
-            self._reserve.greet(self._token)
+            if self.state == "ready":
+                played_s += PING_S
+                self._load_next()  # at once: it has imported all already
+        with contextlib.suppress(EngineError):  # then it has to be started when it is needed
+            while True:
+                for reserve in self._reserves:
+                    await self._rests(reserve)
+                if len(self._reserves) >= self._wanted_reserves:
+                    return
+                self._reserves.append(await self._spawn())
+                self._load_next()
+
+    def _load_next(self) -> None:
+        """Has the next one load what it would have to load when it is needed, if that is light."""
+        if self._reserves and self._light:
+            self._reserves[0].greet(self._token)
+
+    @property
+    def _light(self) -> bool:
+        """Whether two engines may hold what the one that plays holds."""
+        ready = self.ready
+        small = ready is not None and ready.device == "cpu" and ready.parameters <= LIGHT_PARAMETERS
+        return small and MEMORY_GIB >= ROOMY_GIB
+
+    @property
+    def _wanted_reserves(self) -> int:
+        return 2 if self._light and MEMORY_GIB >= 2 * ROOMY_GIB else 1
 
     @staticmethod
-    def _light(ready: protocol.Ready) -> bool:
-        """Whether two engines may hold what this one holds."""
-        return ready.device == "cpu" and ready.parameters <= LIGHT_PARAMETERS and MEMORY_GIB >= ROOMY_GIB
+    async def _rests(reserve: _Link) -> None:
+        """Returns when it works no more."""
+        before: float | None = -1.0
+        while (now := reserve.worked_s) != before:
+            before = now
+            await asyncio.sleep(REST_S)
 
     async def _ping(self, link: _Link) -> None:
         """Cuts the link when pings stay unanswered."""
