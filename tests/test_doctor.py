@@ -191,7 +191,7 @@ def test_a_script_learns_it_from_the_exit_code(
 ) -> None:
     for state, code in (("ok", 0), ("warn", 0), ("fail", 1)):
         monkeypatch.setattr(
-            doctor, "examine", lambda settings, s=state: [Check("x", s, "found [it]", "mend")]
+            doctor, "examine", lambda settings, file, s=state: [Check("x", s, "found [it]", "mend")]
         )
         ended, out, _ = jazzd("doctor", "--json")
         assert ended == code

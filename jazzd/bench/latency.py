@@ -142,7 +142,7 @@ def transport() -> Iterator[tuple[str, dict[str, str]]]:
     private = {"JACK_DEFAULT_SERVER": name, "JACK_NO_AUDIO_RESERVATION": "1", "JACK_NO_START_SERVER": "1"}
     before = {key: os.environ.get(key) for key in private}
     # Synchronous (-S): the other mode loses one message in some thousands. Then a client that goes at the
-    # wrong moment makes the server stand still for ten time-outs: of 100 ms each, not of 500 (-t).
+    # wrong moment makes the server stand still for ten time-outs: of 40 ms each, not of 500 (-t).
     command = [
         "jackd",
         "--no-realtime",
@@ -150,7 +150,7 @@ def transport() -> Iterator[tuple[str, dict[str, str]]]:
         name,
         "-S",
         "-t",
-        "100",
+        "40",
         "-d",
         "dummy",
         "-r",
