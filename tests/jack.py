@@ -23,8 +23,8 @@ SETTLE_S = 0.25
 _ARGUMENTS = ("--no-realtime", "-S", "-t", "40", "-d", "dummy", "-r", "48000", "-p", "64")
 """Without -S it loses about one message in 4,000; with it, it stands still for ten time-outs when a client is
 killed, which are 500 ms each unless -t says otherwise. A time-out is shorter than the pause that
-`player.drivers` makes between two clients, so that no cycle sees both of them change, and longer than a client
-is starved for now and then, which costs it its notes."""
+`player.drivers` makes between two clients, so that no cycle sees both of them change, and longer than most
+pauses of a starved client, which cost it its notes."""
 
 _numbers = itertools.count()
 

@@ -143,21 +143,8 @@ def transport() -> Iterator[tuple[str, dict[str, str]]]:
     before = {key: os.environ.get(key) for key in private}
     # Synchronous (-S): the other mode loses one message in some thousands. Then a client that goes at the
     # wrong moment makes the server stand still for ten time-outs: of 40 ms each, not of 500 (-t).
-    command = [
-        "jackd",
-        "--no-realtime",
-        "-n",
-        name,
-        "-S",
-        "-t",
-        "40",
-        "-d",
-        "dummy",
-        "-r",
-        "48000",
-        "-p",
-        "64",
-    ]
+    command = ["jackd", "--no-realtime", "-n", name, "-S", "-t", "40"]
+    command += ["-d", "dummy", "-r", "48000", "-p", "64"]
     os.environ.update(private)  # libjack in this process looks there, too
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
