@@ -53,8 +53,6 @@ def _chart(value: str) -> str:
         try:
             chart.read(value)
         except ConfigError as error:
-            if Path(value).suffix and "|" not in value:
-                raise ValueError("a file that holds a chart ends in .json (docs/controls.md)") from None
             raise ValueError(str(error)) from None
     return value
 

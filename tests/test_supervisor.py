@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from fake_engine import FakeEngine
 from stage import FAKE_ENGINE, alive
+from structlog.testing import capture_logs
 
 from jazzd.engine import protocol
 from jazzd.errors import ModelError
@@ -276,9 +277,12 @@ async def test_an_engine_elsewhere_is_used_and_looked_for_again(
         player.keeper.send(REVISE)
         player.keeper.send(protocol.Advance(now=0, until=50))
         await player.until(lambda: len(player.notes) == 4)
-    async with playing([], address) as player:
-        await player.until(lambda: player.keeper.state == "failed")
-        assert (player.calls, player.keeper.restarts) == ([], 0), "none was there to be lost"
+    with capture_logs() as logged:
+        async with playing([], address) as player:
+            await player.until(lambda: len(logged) > 2)
+            assert player.keeper.state == "failed"
+            assert (player.calls, player.keeper.restarts) == ([], 0), "none was there to be lost"
+    assert {event["event"] for event in logged} == {"engine_lost"}
 
 
 async def test_messages_without_an_engine_are_lost_without_a_word() -> None:

@@ -198,6 +198,11 @@ def test_a_file_that_is_no_chart_is_one_sentence(tmp_path: Path, text: str, word
         chart.read(str(file))
     with pytest.raises(ConfigError, match="cannot be read"):
         chart.read(str(tmp_path / "none.json"))
+    for name in ("tune.txt", str(tmp_path / "tune.xml")):
+        with pytest.raises(ConfigError, match=r"ends in \.json"):
+            chart.read(name)
+    with pytest.raises(ConfigError, match="'Xm7' .* not a chord symbol"):
+        chart.read("N.C. Xm7")
 
 
 def test_a_file_of_bars(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from jazzd.music.grid import BEATS_PER_BAR, LONGEST_BAR
 
 LARGEST_FILE = 1 << 20
 MOST_BARS = 1024
+FILE = re.compile(r"\S+\.\w+")
+"""What looks like a file's name."""
 
 Progression = list[tuple[Chord | None, float]]
 """Chords and their lengths in bars; None for a rest."""
@@ -42,7 +44,12 @@ def read(chart: str) -> Sheet:
     ConfigError.
     """
     if not chart.endswith(".json"):
-        return Sheet(progression(chart), None)
+        try:
+            return Sheet(progression(chart), None)
+        except ConfigError:
+            if FILE.fullmatch(chart):
+                raise ConfigError(f"{chart}: a file that holds a chart ends in .json") from None
+            raise
     file = Path(chart)
     try:
         if file.stat().st_size > LARGEST_FILE:
