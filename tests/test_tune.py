@@ -201,7 +201,7 @@ def test_a_file_that_is_no_chart_is_one_sentence(tmp_path: Path, text: str, word
     for name in ("tune.txt", str(tmp_path / "tune.xml")):
         with pytest.raises(ConfigError, match=r"ends in \.json"):
             chart.read(name)
-    with pytest.raises(ConfigError, match="'Xm7' .* not a chord symbol"):
+    with pytest.raises(ConfigError, match=r"'Xm7' .* not a chord symbol"):
         chart.read("N.C. Xm7")
 
 
