@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import mido
 
@@ -20,14 +20,14 @@ from jazzd.config import read_token, socket_path
 from jazzd.engine import protocol
 from jazzd.errors import ConfigError, EngineError, JazzdError
 from jazzd.mix import shares
-from jazzd.player import control, drivers, ports, supervisor
+from jazzd.player import control, drivers, ports
 from jazzd.player.clock import MonotonicClock
+from jazzd.player.connection import reach
 from jazzd.player.latency import summary
 from jazzd.service import manager
 from jazzd.settings import Midi, Settings
 
 State = Literal["ok", "warn", "fail"]
-Told = TypeVar("Told", bound=protocol.Message)
 PROBES, PAUSE_S, LOST_S = 100, 0.005, 0.5
 """Notes that are sent round, how far apart, and when one counts as lost."""
 WANTED_TIMER_MS, WANTED_ROUND_TRIP_MS = 2.0, 10.0
@@ -151,32 +151,21 @@ async def _met(address: str, token: str) -> tuple[protocol.Ready, list[float]]:
 
     Raises EngineError where it cannot be reached or will not have us, TimeoutError when it says nothing.
     """
-    reader, writer = await supervisor.reach(address)
-
-    async def heard(kind: type[Told]) -> Told:
-        """The next message of that kind."""
-        while line := await reader.readline():
-            message = protocol.read_by_player(line)
-            if isinstance(message, protocol.Failed):
-                raise EngineError(message.reason)
-            if isinstance(message, kind):
-                return message
-        raise EngineError("it hung up")
-
+    engine = await reach(address, token)
     try:
         async with asyncio.timeout(ENGINE_S):
-            writer.write(protocol.line(protocol.Hello(token=token)))
-            ready, trips = await heard(protocol.Ready), []
+            engine.greet()
+            ready, trips = await engine.receive_a(protocol.Ready), []
             for number in range(PINGS):
                 began = time.perf_counter()
-                writer.write(protocol.line(protocol.Ping(n=number)))
-                await heard(protocol.Pong)
+                engine.send(protocol.Ping(n=number))
+                await engine.receive_a(protocol.Pong)
                 trips.append(1000 * (time.perf_counter() - began))
         return ready, trips
-    except (EngineError, ConnectionError, ValueError) as error:  # the last for a line that is too long
+    except EngineError as error:
         raise EngineError(f"{address}: {error}") from None
     finally:
-        writer.close()
+        await engine.close()
 
 
 def _device(settings: Settings) -> Check:

@@ -137,12 +137,23 @@ def refusing(reason: str) -> Answer:
         (lambda said: [], "fail", "hung up"),
     ],
 )
-def test_an_engine_elsewhere_is_met(answer: Answer, state: str, words: str) -> None:
+def test_an_engine_elsewhere_is_met(
+    answer: Answer, state: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "WANTED_LINE_MS", 1000.0)  # how busy this machine is, is not the question
     with an_engine(answer) as address:
         found = doctor._engine(Settings.model_validate({"engine": {"address": address}}))
     assert (found.state, words in found.found) == (state, True), found
     assert address in found.found
     assert bool(found.mend) == (state != "ok")
+
+
+def test_an_engine_far_away_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "WANTED_LINE_MS", 0.0)
+    with an_engine(lambda said: list(FakeEngine().hear(said))) as address:
+        found = doctor._engine(Settings.model_validate({"engine": {"address": address}}))
+    assert (found.state, "there and back" in found.found) == ("warn", True), found
+    assert found.mend
 
 
 def test_an_engine_that_says_nothing_may_be_loading(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from jazzd.engine import protocol
 from jazzd.errors import ModelError
-from jazzd.player import supervisor
+from jazzd.player import reserves, supervisor
 from jazzd.player.supervisor import Callbacks, Supervisor
 
 REVISE = protocol.Revise(epoch=1, now=0, floor=5, keys=(protocol.Key(0, 100, 60, 80),))
@@ -123,9 +123,8 @@ def children() -> set[int]:
 
 
 async def test_an_engine_that_has_played_a_while_gets_one_in_reserve(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "PING_S", 0.02)
-    monkeypatch.setattr(supervisor, "RESERVE_AFTER_S", 0.1)
-    monkeypatch.setattr(supervisor, "MEMORY_GIB", supervisor.ROOMY_GIB)
+    monkeypatch.setattr(reserves, "AFTER_S", 0.1)
+    monkeypatch.setattr(reserves, "MEMORY_GIB", reserves.ROOMY_GIB)
     before = children()
     async with playing(fake()) as player:
         await player.ready()
@@ -152,11 +151,10 @@ async def test_the_reserve_loads_what_is_light(
     excess: int, memory_gib: float, light: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it has said of that by then is heard when its turn comes."""
-    monkeypatch.setattr(supervisor, "PING_S", 0.02)
-    monkeypatch.setattr(supervisor, "RESERVE_AFTER_S", 0.1)
-    monkeypatch.setattr(supervisor, "MEMORY_GIB", memory_gib)
+    monkeypatch.setattr(reserves, "AFTER_S", 0.1)
+    monkeypatch.setattr(reserves, "MEMORY_GIB", memory_gib)
     before, greetings = children(), tmp_path / "greetings"
-    parameters = supervisor.LIGHT_PARAMETERS + excess
+    parameters = reserves.LIGHT_PARAMETERS + excess
     command = [*fake(), "--greetings", str(greetings), "--parameters", str(parameters)]
     async with playing(command) as player:
         await player.ready()
@@ -178,8 +176,8 @@ async def test_where_there_is_room_another_reserve_stands_behind_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It loads as soon as it is the next one."""
-    for name, value in {"PING_S": 0.02, "RESERVE_AFTER_S": 0.1, "REST_S": 0.1, "MEMORY_GIB": 8.0}.items():
-        monkeypatch.setattr(supervisor, name, value)
+    for name, value in {"AFTER_S": 0.1, "REST_S": 0.1, "MEMORY_GIB": 8.0}.items():
+        monkeypatch.setattr(reserves, name, value)
     before, greetings = children(), tmp_path / "greetings"
 
     def greeted() -> list[int]:
@@ -294,7 +292,7 @@ async def test_nobody_is_left_behind_whenever_it_ends(
     after_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "PING_S", 0.02)
-    monkeypatch.setattr(supervisor, "RESERVE_AFTER_S", 0.0)
+    monkeypatch.setattr(reserves, "AFTER_S", 0.0)
     before = children()
     async with playing(fake()) as player:
         await asyncio.sleep(after_s)

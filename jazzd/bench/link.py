@@ -12,8 +12,8 @@ from typing import Any
 from jazzd.bench import machine
 from jazzd.engine import protocol
 from jazzd.errors import EngineError
+from jazzd.player.connection import Connection, reach
 from jazzd.player.latency import summary
-from jazzd.player.supervisor import reach
 
 PINGS, EVERY_S = 2000, 0.005
 COMES_UP_S = 240.0
@@ -35,45 +35,36 @@ def measure(pings: int = PINGS, options: Sequence[str] = ()) -> dict[str, Any]:
 
 
 async def _round_trips_ms(address: str, pings: int, options: Sequence[str]) -> list[float]:
-    async with _engine(address, options) as (reader, writer):
+    async with _engine(address, options) as engine:
         trips = []
         for number in range(pings):
             began = time.perf_counter()
-            writer.write(protocol.line(protocol.Ping(n=number)))
-            await _until(protocol.Pong, reader)
+            engine.send(protocol.Ping(n=number))
+            await engine.receive_a(protocol.Pong)
             trips.append(1000 * (time.perf_counter() - began))
             await asyncio.sleep(EVERY_S)
         return trips
 
 
 @contextlib.asynccontextmanager
-async def _engine(
-    address: str, options: Sequence[str]
-) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """An engine that is ready, and the connection to it. Raises EngineError."""
+async def _engine(address: str, options: Sequence[str]) -> AsyncIterator[Connection]:
+    """An engine that is ready. Raises EngineError."""
     command = [sys.executable, "-m", "jazzd", "engine", "--listen", address, *options]
     process = await asyncio.create_subprocess_exec(*command)
     try:
         async with asyncio.timeout(COMES_UP_S):
-            reader, writer = await _connected(address, process)
-            writer.write(protocol.line(protocol.Hello()))
-            await _until(protocol.Ready, reader)
-        yield reader, writer
-        writer.close()
+            engine = await _connected(address, process)
+            engine.greet()
+            await engine.receive_a(protocol.Ready)
+        yield engine
+        await engine.close()
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         await process.wait()
 
 
-async def _until(kind: type[protocol.Message], reader: asyncio.StreamReader) -> None:
-    while not isinstance(protocol.read_by_player(await reader.readline()), kind):
-        pass
-
-
-async def _connected(
-    address: str, process: asyncio.subprocess.Process
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _connected(address: str, process: asyncio.subprocess.Process) -> Connection:
     while process.returncode is None:
         with contextlib.suppress(EngineError):  # not listening yet
             return await reach(address)
