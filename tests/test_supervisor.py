@@ -124,7 +124,7 @@ def children() -> set[int]:
 
 async def test_an_engine_that_has_played_a_while_gets_one_in_reserve(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reserves, "AFTER_S", 0.1)
-    monkeypatch.setattr(reserves, "MEMORY_GIB", reserves.ROOMY_GIB)
+    monkeypatch.setattr(reserves, "MEMORY_GIB", 1.0)
     before = children()
     async with playing(fake()) as player:
         await player.ready()
@@ -142,6 +142,22 @@ async def test_an_engine_that_has_played_a_while_gets_one_in_reserve(monkeypatch
         assert player.keeper.pid not in (first, second, reserve)
         await player.until(lambda: len(children() - before) == 2)
     assert children() == before
+
+
+async def test_where_there_are_two_cores_the_first_reserve_starts_beside_the_first_engine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So an engine that is lost at once is followed at once."""
+    monkeypatch.setattr(reserves, "CORES", 2)
+    monkeypatch.setattr(reserves, "MEMORY_GIB", reserves.ROOMY_GIB)
+    before = children()
+    async with playing(fake()) as player:
+        await player.ready()
+        first = player.keeper.pid or 0
+        (reserve,) = children() - before - {first}
+        os.kill(first, signal.SIGKILL)
+        await player.until(lambda: player.calls == ["ready", "lost", "ready"])
+        assert player.keeper.pid == reserve
 
 
 @pytest.mark.parametrize(

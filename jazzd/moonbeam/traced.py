@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import scipy.linalg  # noqa: F401  jax.export would at the first call, when a reserve is wanted at once
 from jax import export
 
 from jazzd.files import replacing

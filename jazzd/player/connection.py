@@ -43,6 +43,11 @@ class Connection:
         return self._told[:1] == ["T"]
 
     @property
+    def fit(self) -> bool:
+        """Whether our child can be used."""
+        return self.lives and not self.stopped
+
+    @property
     def worked_s(self) -> float | None:
         """Seconds of work that the system has given our child; None where it does not tell."""
         return sum(map(int, self._told[11:13])) / TICKS_A_SECOND if self._told else None

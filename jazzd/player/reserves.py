@@ -20,6 +20,7 @@ ROOMY_GIB = 4.0
 that there is another behind it, which has only to load: an engine may crash again before a new one is up."""
 REST_S = 0.5
 """A reserve that has not worked for so long has got ready."""
+CORES = os.cpu_count() or 1
 PAGES = ("SC_PHYS_PAGES", "SC_PAGE_SIZE")
 MEMORY_GIB = math.prod(map(os.sysconf, PAGES)) / 2**30 if hasattr(os, "sysconf") else 0.0
 """Of the machine; Windows, where no engine is started, does not tell it so."""
@@ -34,13 +35,16 @@ class Reserves:
         """The next one first."""
 
     async def take(self) -> Connection:
-        """The next engine: a new one where none stands by. Raises EngineError."""
-        while self._waiting:
-            reserve = self._waiting.pop(0)
-            if reserve.lives and not reserve.stopped:
-                return reserve
-            await reserve.close()
-        return await spawn(self._command)
+        """The next engine. Where none stands by it is a new one, and another is started beside it: to import
+        takes one core, and the next engine may be needed soon. Raises EngineError."""
+        while self._waiting and not self._waiting[0].fit:
+            await self._waiting.pop(0).close()
+        if not self._waiting:
+            self._waiting.append(await spawn(self._command))
+            if CORES > 1 and MEMORY_GIB >= ROOMY_GIB:
+                with contextlib.suppress(EngineError):  # then there is one later
+                    self._waiting.append(await spawn(self._command))
+        return self._waiting.pop(0)
 
     async def call(self, playing: protocol.Ready) -> None:
         """Has others stand by for the engine that says this of itself, once it has played for a while."""
