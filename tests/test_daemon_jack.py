@@ -81,7 +81,8 @@ def test_a_killed_engine_leaves_nothing_sounding_and_music_comes_back(
     os.kill(engine, signal.SIGKILL)
     killed = time.perf_counter()
     time.sleep(0.1)
-    assert not musician.sounding
+    # The next engine may be playing by then: it stood in reserve.
+    assert not {note for _, note in musician.sounding}.difference(ons(musician, killed))
     musician.wait_for(lambda _: ons(musician, killed + 0.1), 10)
     assert not alive(engine)
 

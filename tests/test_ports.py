@@ -69,7 +69,7 @@ class Renumbering:
 
     def __init__(self, kind: type, backend: str) -> None:
         self.backend, self.midi = backend, Mock()
-        self.midi.open_port = self._open
+        self.midi.open_port, self.midi.get_message.return_value = self._open, None
 
     def ports(self) -> list[str]:
         return list(self.there)

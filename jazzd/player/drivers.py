@@ -15,13 +15,17 @@ from typing import Any
 import rtmidi
 
 from jazzd.errors import MidiError
+from jazzd.player.arrivals import Arrivals
+from jazzd.player.clock import Clock
 
+Receive = Callable[[Sequence[int], float], None]
+"""Takes the bytes of a message, and when it came."""
 CLIENT = "jazzd"
 """Our name in the eyes of others."""
 PAUSE_S = 0.05
 """Between one client that comes or goes and the next."""
 READ_S = 0.001
-"""How often an input of JACK is read: a message is late by half of that."""
+"""How often an input of JACK is read: a message is heard late by half of that."""
 _APIS = {
     "alsa": rtmidi.API_LINUX_ALSA,
     "jack": rtmidi.API_UNIX_JACK,
@@ -118,8 +122,8 @@ class Reader:
     a client, which holds that lock until the cycle is over, all would stand still until JACK gives up.
     """
 
-    def __init__(self, midi: Any, receive: Callable[[tuple[Sequence[int], float], object], None]) -> None:
-        self._midi, self._receive = midi, receive
+    def __init__(self, midi: Any, receive: Receive, clock: Clock) -> None:
+        self._midi, self._receive, self._clock = midi, receive, clock
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="jack input", daemon=True)
         self._thread.start()
@@ -130,9 +134,10 @@ class Reader:
         self._thread.join()
 
     def _run(self) -> None:
+        arrivals = Arrivals()
         while not self._stopped:
             while not self._stopped and (event := self._midi.get_message()):
-                self._receive(event, None)
+                self._receive(event[0], arrivals.at(event[1], self._clock.now()))
             time.sleep(READ_S)
 
 

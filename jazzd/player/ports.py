@@ -16,7 +16,7 @@ from mido import Message
 
 from jazzd.errors import MidiError
 from jazzd.player.clock import Clock
-from jazzd.player.drivers import CLIENT, Client, Reader, as_midi_error, list_ports
+from jazzd.player.drivers import CLIENT, Client, Reader, Receive, as_midi_error, list_ports
 from jazzd.player.messages import parse
 
 CLOSE_S = 1.0
@@ -47,7 +47,7 @@ class Ports:
         self.backend = "none"
         self.reason = ""
         self._wanted = wanted
-        self._input, self._output = _InputPort(names[0], _receiver(on_message, clock)), _OutputPort(names[1])
+        self._input, self._output = _InputPort(names[0], _receiver(on_message), clock), _OutputPort(names[1])
         self._clock = clock
         self._closed = False
         self._looking = threading.Lock()
@@ -277,21 +277,27 @@ class _Port:
 
 
 class _InputPort(_Port):
-    def __init__(self, wanted: str, receive: Callable[[tuple[Sequence[int], float], object], None]) -> None:
+    def __init__(self, wanted: str, receive: Receive, clock: Clock) -> None:
         super().__init__(rtmidi.MidiIn, wanted, "midi.input")
-        self._receive = receive
+        self._receive, self._clock = receive, clock
         self._kept: list[Any] = []
         self._reader: Reader | None = None
 
     def _prepare(self, client: Client) -> None:
-        client.midi.ignore_types(sysex=True, timing=False, active_sense=True)
         if client.backend == "jack":
-            self._reader = Reader(client.midi, self._receive)
+            # What RtMidi is told to ignore takes its time with it, and active sensing comes often.
+            client.midi.ignore_types(sysex=True, timing=False, active_sense=False)
+            self._reader = Reader(client.midi, self._receive, self._clock)
             return
-        client.midi.set_callback(self._receive)
+
+        def called(event: tuple[Sequence[int], float], _: object) -> None:
+            self._receive(event[0], self._clock.now())
+
+        client.midi.ignore_types(sysex=True, timing=False, active_sense=True)
+        client.midi.set_callback(called)
         # python-rtmidi frees its record of the callback in cancel_callback, and a callback that waits for the
         # interpreter lock then reads it: so the record must live longer.
-        self._kept = gc.get_referrers(self._receive)
+        self._kept = gc.get_referrers(called)
 
     def _hush(self, client: Client) -> None:
         if self._reader is not None:
@@ -358,14 +364,13 @@ def open_ports(backend: str, input_name: str, output_name: str, on_message: OnMe
     return ports
 
 
-def _receiver(on_message: OnMessage, clock: Clock) -> Callable[[tuple[Sequence[int], float], object], None]:
+def _receiver(on_message: OnMessage) -> Receive:
     log = structlog.get_logger()
 
-    def receive(event: tuple[Sequence[int], float], _data: object) -> None:
-        stamp = clock.now()
+    def receive(data: Sequence[int], at: float) -> None:
         try:
-            if (message := parse(event[0])) is not None:
-                on_message(message, stamp)
+            if (message := parse(data)) is not None:
+                on_message(message, at)
         except Exception:  # it must not reach the driver's thread
             log.exception("message_not_handled")
 
