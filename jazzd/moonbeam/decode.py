@@ -114,23 +114,25 @@ class Decoder:
     def _compile(self, mixes: Sequence[lora.Mix | None]) -> None:
         """Every function for every mix: a plain base pays nothing for the styles that others may choose."""
         controls = jax.ShapeDtypeStruct(Controls().packed().shape, jnp.float32)
+        key = jax.ShapeDtypeStruct((2,), jnp.uint32)
+        state = (*jax.eval_shape(self._empty), np.int32(1), key)
         steps, prefills = {}, {}
         with ThreadPoolExecutor() as pool:
             for mix in mixes:
-                step = self._lowered(self._stepped, controls, mix)
+                step = self._lowered(self._stepped, state, controls, mix)
                 steps[_columns(mix)] = pool.submit(step.compile)
                 for k in STYLED_BUCKETS if mix else BUCKETS:
                     rows = jax.ShapeDtypeStruct((k, len(FIELDS)), jnp.int32)
-                    prefill = self._lowered(self._prefilled, rows, mix)
+                    prefill = self._lowered(self._prefilled, state, rows, mix)
                     prefills[_columns(mix), k] = pool.submit(prefill.compile)
         self._steps |= {key: future.result() for key, future in steps.items()}
         self._prefills |= {key: future.result() for key, future in prefills.items()}
 
-    def _lowered(self, function: Callable[..., Any], argument: Any, mix: lora.Mix | None) -> Any:
+    def _lowered(
+        self, function: Callable[..., Any], state: tuple[Any, ...], argument: Any, mix: lora.Mix | None
+    ) -> Any:
         """The function of a state's parts; the cache and the rows are donated: updated in place."""
-        cache, rows = jax.eval_shape(self._empty)
-        key = jax.ShapeDtypeStruct((2,), jnp.uint32)
-        arguments = (self._params, self._folded, cache, rows, np.int32(1), key, argument, mix)
+        arguments = (self._params, self._folded, *state, argument, mix)
         mark = f"{function.__name__} {self.config} {self.capacity} {_columns(mix)}"
         return traced.lowered(function, arguments, (2, 3), mark)
 

@@ -314,11 +314,19 @@ class Rack:
         return page
 
 
+# No indices in brackets: they take longer to trace, at every start.
 def _written(pool: Pool, number: Int[Array, ""], page: Pool) -> Pool:
-    written: Pool = jax.tree.map(lambda all_pages, one: all_pages.at[number].set(one), pool, page)
+    def with_one(pages: Array, one: Array) -> Array:
+        changed: Array = jax.lax.dynamic_update_index_in_dim(pages, one, number, axis=0)
+        return changed
+
+    written: Pool = jax.tree.map(with_one, pool, page)
     return written
 
 
 def _gathered(pool: Pool, numbers: Int[Array, "P"]) -> Pool:
-    columns: Pool = jax.tree.map(lambda pages: pages[numbers].reshape(-1, pages.shape[-1]), pool)
+    def side_by_side(pages: Array) -> Array:
+        return jnp.take(pages, numbers, axis=0, mode="clip").reshape(-1, pages.shape[-1])
+
+    columns: Pool = jax.tree.map(side_by_side, pool)
     return columns

@@ -109,10 +109,17 @@ def _entries(config: Config) -> Iterator[tuple[str, Entry]]:
     yield "lm_head.weight", Entry(("decoder", "lm_head"), transposed=True)
 
 
+class _OneKey(nnx.Rngs):
+    """For what is never drawn: tracing a key for each of its numbers would take most of the time."""
+
+    def params(self) -> jax.Array:
+        return jax.random.key(0)
+
+
 @cache
 def outline(config: Config) -> tuple[nnx.GraphDef[Moonbeam], Mapping[tuple[Any, ...], Any]]:
     """A model without its weights: its structure, and by their paths the variables that they go into."""
-    graph, state = nnx.split(nnx.eval_shape(lambda: Moonbeam(config, nnx.Rngs(0))))
+    graph, state = nnx.split(nnx.eval_shape(lambda: Moonbeam(config, _OneKey())))
     return graph, dict(nnx.to_flat_state(state))
 
 
