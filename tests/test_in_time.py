@@ -93,6 +93,22 @@ def test_a_count_in_is_waited_for() -> None:
     assert (room.struck[0][0] - began) / BEAT_S == pytest.approx(8, abs=0.01)
 
 
+def test_a_count_in_is_counted_by_the_clock_that_starts_not_by_the_chords_before() -> None:
+    room = Room(manner=Manner(count_in=2))
+    for _ in range(4):
+        room.strike(*DM7)
+        room.wait(0.8)
+        room.lift(*DM7)
+    room.wait(3)
+    began = room.time
+    room.play(mido.Message("start"))
+    room.tick(0.05)
+    room.strike(*DM7)
+    room.tick(10)
+    after = [at for at, _ in room.struck if at > began]
+    assert (after[0] - began) / BEAT_S == pytest.approx(8, abs=0.01)
+
+
 def test_a_clock_that_stops_without_a_word_ends_the_phrase_and_the_next_chord_plays() -> None:
     room = Room()
     room.tick(4)

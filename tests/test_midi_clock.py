@@ -95,3 +95,27 @@ def test_a_flood_of_ticks_is_no_tempo() -> None:
 
 def test_other_messages_are_not_the_clocks() -> None:
     assert not MidiClock().feed(mido.Message("note_on", note=60), Seconds(0))
+
+
+def test_a_clock_that_ticks_on_while_the_song_stands_continues_where_it_stopped() -> None:
+    clock = MidiClock()
+    clock.feed(mido.Message("start"), Seconds(0))
+    at = ticked(clock, 8 * 24)
+    clock.feed(mido.Message("stop"), Seconds(at))
+    at = ticked(clock, 7 * 24, at)
+    clock.feed(mido.Message("continue"), Seconds(at))
+    ticked(clock, 24, at)
+    grid = clock.grid(Seconds(at + 0.49))
+    assert grid is not None
+    assert grid.beat(Seconds(at)) == pytest.approx(8, abs=0.01)
+
+
+def test_a_song_position_while_it_stands_holds_however_often_the_clock_ticks() -> None:
+    clock = MidiClock()
+    clock.feed(mido.Message("songpos", pos=64), Seconds(0))
+    at = ticked(clock, 5 * 24)
+    clock.feed(mido.Message("continue"), Seconds(at))
+    ticked(clock, 24, at)
+    grid = clock.grid(Seconds(at + 0.49))
+    assert grid is not None
+    assert grid.beat(Seconds(at)) == pytest.approx(16, abs=0.01)

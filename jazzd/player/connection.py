@@ -164,7 +164,9 @@ async def spawn(command: Sequence[str]) -> Connection:
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # our stdout belongs to our user
                 pass_fds=[theirs.fileno()],
-                start_new_session=True,  # Ctrl-C is for us: we end the engine when the notes are off
+                # Ctrl-C is for us: we end the engine when the notes are off. Not a session of its own: Linux
+                # shares the time out among sessions, and may starve one for seconds that seldom works.
+                preexec_fn=os.setpgrp,
             )
         except OSError as error:
             writer.close()

@@ -53,6 +53,8 @@ class MidiClock:
         """When the last Start or Continue came; None before, and once stopped."""
         self._tick = -1
         """Number of the last tick, counted from the beginning of the song."""
+        self._stood: int | None = None
+        """The same at the place where Continue goes on: many clocks tick on while the song stands."""
         self._last = Seconds(float("-inf"))
         self._steady: _Line | None = None
         self._nimble: _Line | None = None
@@ -63,16 +65,25 @@ class MidiClock:
             case "clock":
                 self._heard(at)
             case "start":
-                self._tick, self.started_at = -1, at
+                self._tick, self._stood, self.started_at = -1, None, at
             case "continue":
+                if self._stood is not None:
+                    self._tick, self._stood = self._stood, None
                 self.started_at = at
             case "stop":
-                self.started_at = None
+                self._stood, self.started_at = self._tick, None
             case "songpos":
-                self._tick = message.pos * TICKS_PER_SIXTEENTH - 1
+                self._tick = self._stood = message.pos * TICKS_PER_SIXTEENTH - 1
             case _:
                 return False
         return True
+
+    def about_to_tell(self, now: Seconds) -> bool:
+        """Whether the song has begun so lately that the clock cannot tell the beats yet."""
+        if self.started_at is None:
+            return False
+        few = self._steady is None or self._steady.count < FIRST_TICKS or now >= self.lost_at
+        return few and now < max(self.started_at + LOST_S, self.lost_at)
 
     def grid(self, now: Seconds) -> Grid | None:
         """The beats, None while no clock ticks."""

@@ -318,7 +318,10 @@ class Session:
 
     def _transport(self, message: mido.Message, at: Seconds) -> None:
         if message.type == "clock":
-            self._beaten = self._beaten or self.tempo.clock.grid(at) is not None
+            if not self._beaten and self.tempo.clock.grid(at) is not None:
+                self._beaten = True
+                if self._soloist.phrase is None:
+                    self._resume(at)
         elif message.type in ("start", "continue"):
             self._trade.reset()
             if self._tune:
@@ -347,6 +350,12 @@ class Session:
             return None
         bar = self.manner.start == "bar" and entering
         return grid.next(earliest, grid.bar if bar else 1)
+
+    @property
+    def _waits_for_beat(self) -> bool:
+        """Whether there is to be a count-in by a clock that has not told its beat yet."""
+        counts_in = self.manner.count_in and self._soloist.phrase is None
+        return bool(counts_in) and self.tempo.clock.about_to_tell(self._now())
 
     def _beat_s(self, now: Seconds) -> float:
         grid = self.tempo.grid(now)
@@ -403,6 +412,8 @@ class Session:
             soloist.listen(event.struck, self._capture.sounding)
             if self.manner.mode == "trade":
                 self._trade.poll(self._now())
+        elif self._waits_for_beat:
+            soloist.listen(event.struck, self._capture.sounding)
         else:
             at = self._entry(self._now(), entering=soloist.phrase is None)
             soloist.ask(event.struck, self._capture.sounding, event.last_note_on, at, led=self.hands.take())

@@ -108,7 +108,10 @@ class Tempo:
                 self._tapped = Grid(self._taps[0], beat_s)
 
     def now(self, now: Seconds) -> tuple[str, Grid | None]:
-        """Who tells the beat (clock, link, taps, chords or bpm), and the beats; None before the first."""
+        """Who tells the beat (clock, link, taps, chords or bpm), and the beats; None before the first.
+
+        A clock that has just been started has the word: what was tapped before is not what it counts in.
+        """
         told: dict[str, Callable[[], Grid | None]] = {
             "clock": lambda: self._early(self.clock.grid(now)),
             "link": lambda: self._early(self._link()),
@@ -116,6 +119,8 @@ class Tempo:
             "chords": lambda: estimate(list(self._struck), self.bpm, self.bar),
         }
         wanted = {"auto": tuple(told), "bpm": ("taps",)}.get(self.source, (self.source, "taps"))
+        if "clock" in wanted and self.clock.about_to_tell(now):
+            return "clock", None
         for source in wanted:
             if grid := told[source]():
                 return source, replace(grid, bar=self.bar)
