@@ -119,7 +119,8 @@ def read(path: Path) -> Log:
     except JazzdError:
         raise
     except Exception as error:  # mido raises whatever the broken byte leads to
-        raise MidiError(f"{path} is not a MIDI file that can be read: {error}") from None
+        reason = str(error) or "it ends too early"
+        raise MidiError(f"{path} is not a MIDI file that can be read: {reason}") from None
     parts = [
         message.text.removeprefix(MARK)
         for track in file.tracks
@@ -130,9 +131,15 @@ def read(path: Path) -> Log:
         raise MidiError(f"{path} holds no take: only files of `jazzd keep` and `--record` can be replayed")
     try:
         return _unpacked("".join(parts))
-    except (ValueError, zlib.error) as error:  # pydantic's and binascii's errors are ValueErrors
-        reason = plain(error.errors()[0]) if isinstance(error, ValidationError) else error
-        raise MidiError(f"{path}: its take is damaged ({reason})") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        if first["loc"] == ("version",):
+            raise MidiError(
+                f"{path}: its take is of version {first['input']!s:.20}; this jazzd has 1"
+            ) from None
+        raise MidiError(f"{path}: its take is damaged ({plain(first)})") from None
+    except (ValueError, zlib.error) as error:  # binascii's errors are ValueErrors
+        raise MidiError(f"{path}: its take is damaged ({error})") from None
 
 
 def _closed(played: bytes, end: float) -> Iterator[tuple[float, bytes]]:

@@ -184,7 +184,7 @@ def packed(data: bytes) -> str:
         ([takes.MARK + base64.b64encode(b"no zlib").decode()], "damaged"),
         ([packed(b"{}")[:-8]], "damaged"),
         ([packed(b"no json")], "damaged"),
-        ([packed(b'{"version": 9}')], "damaged"),
+        ([packed(b'{"version": 9}')], "is of version 9; this jazzd has 1"),
         ([packed(b'{"version": 1, "volume": 3}')], "damaged"),
         ([packed(b'{"passages": [{"seed": -1}]}')], "damaged"),
         ([packed(b"[" * 300_000_000)], "damaged"),
@@ -193,6 +193,13 @@ def packed(data: bytes) -> str:
 def test_what_is_no_take_is_one_sentence(tmp_path: Path, texts: list[str], words: str) -> None:
     with pytest.raises(MidiError, match=words):
         takes.read(written(tmp_path / "file.mid", *texts))
+
+
+def test_a_take_that_was_cut_off_is_told_as_such(tmp_path: Path) -> None:
+    takes.write(path := tmp_path / "take.mid", recorded())
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(MidiError, match=r"take\.mid is not a MIDI file that can be read: it ends too early"):
+        takes.read(path)
 
 
 @given(st.binary(max_size=200), st.integers(0, 2000), st.integers(0, 255))
