@@ -104,6 +104,14 @@ async def test_a_child_is_started_used_and_ended() -> None:
     assert player.keeper.pid is None
 
 
+async def test_a_child_hears_no_ctrl_c_and_has_its_share_of_our_session() -> None:
+    async with playing(fake()) as player:
+        await player.ready()
+        pid = player.keeper.pid or 0
+        assert os.getpgid(pid) == pid
+        assert os.getsid(pid) == os.getsid(0)
+
+
 async def test_a_killed_child_is_lost_at_once_and_replaced() -> None:
     async with playing(fake()) as player:
         await player.ready()
