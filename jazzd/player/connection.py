@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from jazzd.engine import protocol
 from jazzd.errors import EngineError
@@ -164,9 +164,7 @@ async def spawn(command: Sequence[str]) -> Connection:
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # our stdout belongs to our user
                 pass_fds=[theirs.fileno()],
-                # Ctrl-C is for us: we end the engine when the notes are off. Not a session of its own: Linux
-                # shares the time out among sessions, and may starve one for seconds that seldom works.
-                preexec_fn=os.setpgrp,
+                **_apart(),
             )
         except OSError as error:
             writer.close()
@@ -175,3 +173,13 @@ async def spawn(command: Sequence[str]) -> Connection:
             writer.close()
             raise
     return Connection(reader, writer, child=child)
+
+
+def _apart() -> dict[str, Any]:
+    """What starts a child that hears no Ctrl-C: that is for us, who end the engine when the notes are off.
+
+    It stays in our session: Linux shares the time out among sessions, and may starve one for seconds that
+    seldom works. uvloop does not know asyncio's own word for it.
+    """
+    uvloop = type(asyncio.get_running_loop()).__module__.startswith("uvloop")
+    return {"preexec_fn": os.setpgrp} if uvloop else {"process_group": 0}
