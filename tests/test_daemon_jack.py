@@ -78,9 +78,11 @@ def test_a_killed_engine_leaves_nothing_sounding_and_music_comes_back(
     musician.play(*strike(*DM7))
     musician.wait_for(lambda _: len(ons(musician)) >= 3)
     engine = stage.status()["engine"]["pid"]
+    looked, left = time.perf_counter(), musician.sounding
     os.kill(engine, signal.SIGKILL)
     killed = time.perf_counter()
     time.sleep(0.1)
+    assert left <= {(m.channel, m.note) for at, m in musician.heard if at > looked and m.type == "note_off"}
     # The next engine may be playing by then: it stood in reserve.
     assert not {note for _, note in musician.sounding}.difference(ons(musician, killed))
     musician.wait_for(lambda _: ons(musician, killed + 0.1), 10)

@@ -1,5 +1,7 @@
 """Follow mode in time: quantized, swung, entering on the beat, with a clock that may stop."""
 
+from typing import Literal
+
 import mido
 import pytest
 from room import Room
@@ -107,6 +109,24 @@ def test_a_count_in_is_counted_by_the_clock_that_starts_not_by_the_chords_before
     room.tick(10)
     after = [at for at, _ in room.struck if at > began]
     assert (after[0] - began) / BEAT_S == pytest.approx(8, abs=0.01)
+
+
+@pytest.mark.parametrize(("start", "beat"), [("beat", 1), ("bar", 4)])
+def test_a_chord_struck_with_start_enters_by_the_clock(start: Literal["beat", "bar"], beat: int) -> None:
+    room = Room(manner=Manner(start=start))
+    room.play(mido.Message("start"))
+    began = room.time
+    room.tick(0.05)
+    room.strike(*DM7)
+    room.tick(6)
+    assert (room.struck[0][0] - began) / BEAT_S == pytest.approx(beat, abs=0.01)
+
+
+def test_a_clock_that_is_not_the_source_keeps_no_chord_waiting() -> None:
+    room = Room(manner=Manner(count_in=2), tempo=Tempo("chords"))
+    room.play(mido.Message("start"))
+    room.strike(*DM7)
+    assert not room.session._waits_for_beat
 
 
 def test_a_clock_that_stops_without_a_word_ends_the_phrase_and_the_next_chord_plays() -> None:

@@ -353,9 +353,11 @@ class Session:
 
     @property
     def _waits_for_beat(self) -> bool:
-        """Whether there is to be a count-in by a clock that has not told its beat yet."""
-        counts_in = self.manner.count_in and self._soloist.phrase is None
-        return bool(counts_in) and self.tempo.clock.about_to_tell(self._now())
+        """Whether a phrase is to enter by a clock that was just started and has not told its beat yet."""
+        by_beat = self.manner.count_in or self.manner.start != "now"
+        return (
+            bool(by_beat) and self._soloist.phrase is None and self.tempo.now(self._now()) == ("clock", None)
+        )
 
     def _beat_s(self, now: Seconds) -> float:
         grid = self.tempo.grid(now)
