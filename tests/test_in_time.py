@@ -122,6 +122,15 @@ def test_a_chord_struck_with_start_enters_by_the_clock(start: Literal["beat", "b
     assert (room.struck[0][0] - began) / BEAT_S == pytest.approx(beat, abs=0.01)
 
 
+@pytest.mark.parametrize("manner", [Manner(count_in=2), Manner(start="bar")])
+def test_a_start_that_no_clock_follows_keeps_no_chord_waiting_for_long(manner: Manner) -> None:
+    room = Room(manner=manner)
+    room.play(mido.Message("start"))
+    room.strike(*DM7)
+    room.wait(6)
+    assert room.struck
+
+
 def test_a_clock_that_is_not_the_source_keeps_no_chord_waiting() -> None:
     room = Room(manner=Manner(count_in=2), tempo=Tempo("chords"))
     room.play(mido.Message("start"))

@@ -27,6 +27,7 @@ from jazzd.player.hands import Hands
 from jazzd.player.knobs import Knobs
 from jazzd.player.latency import Latency
 from jazzd.player.manner import Manner
+from jazzd.player.midi_clock import LOST_S
 from jazzd.player.scheduler import Scheduler
 from jazzd.player.soloist import KNOB_S, EngineLink, Soloist
 from jazzd.player.styling import Styling
@@ -320,8 +321,9 @@ class Session:
         if message.type == "clock":
             if not self._beaten and self.tempo.clock.grid(at) is not None:
                 self._beaten = True
-                if self._soloist.phrase is None:
-                    self._resume(at)
+                if self._soloist.phrase is None and not self._leading:
+                    self._take_over_at = at
+                    self._take_over(at)
         elif message.type in ("start", "continue"):
             self._trade.reset()
             if self._tune:
@@ -416,6 +418,7 @@ class Session:
                 self._trade.poll(self._now())
         elif self._waits_for_beat:
             soloist.listen(event.struck, self._capture.sounding)
+            self._take_over_at = Seconds(self._now() + LOST_S)  # there may be a Start and no clock
         else:
             at = self._entry(self._now(), entering=soloist.phrase is None)
             soloist.ask(event.struck, self._capture.sounding, event.last_note_on, at, led=self.hands.take())
@@ -445,7 +448,7 @@ class Session:
             self._give_way(at)
 
     def _take_over(self, now: Seconds) -> None:
-        """The human's line is over: the chord that is held is the solo's again."""
+        """Nothing is waited for any more, the human's line is over: the chord that is held is the solo's."""
         if self._take_over_at is None or now < self._take_over_at:
             return
         self._leading, self._take_over_at = False, None
