@@ -124,12 +124,23 @@ async def test_a_killed_child_is_lost_at_once_and_replaced() -> None:
         assert not alive(pid)
 
 
+@pytest.fixture
+def idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with nothing else to do, however busy ours is."""
+
+    async def idle_cores() -> float:
+        return 1.0
+
+    monkeypatch.setattr(reserves, "_idle_cores", idle_cores)
+
+
 def children() -> set[int]:
     """Those of this process that run."""
     told = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
     return {pid for pid in map(int, told.split()) if alive(pid)}
 
 
+@pytest.mark.usefixtures("idle")
 async def test_an_engine_that_has_played_a_while_gets_one_in_reserve(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reserves, "AFTER_S", 0.1)
     monkeypatch.setattr(reserves, "MEMORY_GIB", 1.0)
@@ -152,22 +163,64 @@ async def test_an_engine_that_has_played_a_while_gets_one_in_reserve(monkeypatch
     assert children() == before
 
 
+@pytest.mark.usefixtures("idle")
 async def test_where_there_are_two_cores_the_first_reserve_starts_beside_the_first_engine(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """So an engine that is lost at once is followed at once."""
+    monkeypatch.setattr(reserves, "AFTER_S", 60.0)
     monkeypatch.setattr(reserves, "CORES", 2)
     monkeypatch.setattr(reserves, "MEMORY_GIB", reserves.ROOMY_GIB)
     before = children()
     async with playing(fake()) as player:
         await player.ready()
         first = player.keeper.pid or 0
+        await player.until(lambda: len(children() - before) == 2)
         (reserve,) = children() - before - {first}
         os.kill(first, signal.SIGKILL)
         await player.until(lambda: player.calls == ["ready", "lost", "ready"])
         assert player.keeper.pid == reserve
 
 
+async def test_no_reserve_takes_from_the_music_what_others_leave_of_the_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in {"AFTER_S": 0.1, "REST_S": 0.1, "CORES": 2, "MEMORY_GIB": 4.0}.items():
+        monkeypatch.setattr(reserves, name, value)
+    looks = [0.0] * 5
+
+    async def idle_cores() -> float:
+        await asyncio.sleep(0.05)
+        return looks.pop() if looks else 0.3
+
+    monkeypatch.setattr(reserves, "_idle_cores", idle_cores)
+    before = children()
+    async with playing(fake()) as player:
+        await player.ready()
+        while looks:
+            assert children() - before == {player.keeper.pid}
+            await asyncio.sleep(0.005)
+        await player.until(lambda: len(children() - before) == 2)
+
+
+async def test_how_many_cores_are_idle_is_read_from_the_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat = tmp_path / "stat"
+
+    def idle(ticks: int) -> None:
+        stat.write_text(f"cpu  33232 0 8192 {ticks} 628 0 418 196 0 0\ncpu0 9248 0 3209 61445 68 0\n")
+
+    monkeypatch.setattr(reserves, "STAT", stat)
+    assert await reserves._idle_cores() == pytest.approx(1.0, abs=0.1), "where it does not tell one is"
+    idle(106036)
+    look = asyncio.create_task(reserves._idle_cores())
+    await asyncio.sleep(reserves.LOOK_S / 2)
+    idle(106036 + round(0.5 * reserves.LOOK_S * reserves.TICKS_A_SECOND))
+    assert 0.2 < await look < 0.55
+
+
+@pytest.mark.usefixtures("idle")
 @pytest.mark.parametrize(
     ("excess", "memory_gib", "light"), [(0, 4.0, True), (1, 4.0, False), (0, 3.9, False)]
 )
@@ -196,6 +249,7 @@ async def test_the_reserve_loads_what_is_light(
         assert greetings.read_text().split().count(str(reserve)) == 1
 
 
+@pytest.mark.usefixtures("idle")
 async def test_where_there_is_room_another_reserve_stands_behind_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -311,6 +365,7 @@ async def test_messages_without_an_engine_are_lost_without_a_word() -> None:
     Supervisor([]).send(REVISE)
 
 
+@pytest.mark.usefixtures("idle")
 @pytest.mark.parametrize("after_s", [0.0, 0.005, 0.02, 0.05, 0.2, 0.25, 0.4, 0.6])
 async def test_nobody_is_left_behind_whenever_it_ends(
     after_s: float, monkeypatch: pytest.MonkeyPatch

@@ -108,12 +108,13 @@ class Supervisor:
     async def _live(self, engine: Connection, callbacks: Callbacks) -> tuple[bool, str]:
         """One engine's life; whether it was ever ready, and why it ended."""
         self._engine, self._pong = engine, 0
+        playing: asyncio.Future[protocol.Ready] = asyncio.get_running_loop().create_future()
         beside = [asyncio.create_task(self._ping(engine))]
+        if not self._address:
+            beside.append(asyncio.create_task(self._reserves.call(playing)))
         code = None
         try:
-            said = await self._get_ready(engine, callbacks)
-            if not self._address:
-                beside.append(asyncio.create_task(self._reserves.call(said)))
+            playing.set_result(await self._get_ready(engine, callbacks))
             while True:
                 self._hear(await engine.receive(), callbacks)
         except EngineError as error:
