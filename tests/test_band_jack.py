@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -171,9 +172,19 @@ def test_scenes_and_a_changed_file_reach_the_music(jack_server: object, private_
         stage.process.send_signal(signal.SIGHUP)
         time.sleep(0.3)
         assert stage.status()["temperature"] == 1.5
-        file.write_text(SCENES.replace("9", "8"))
+        file.write_text(SCENES.replace("9", "8") + 'style = "sax"\n')
         told = control.ask({"do": "reload"}, stage.socket)
-        assert told == {"applied": ["solo.temperature", "scene"], "at_next_start": []}
+        lacks = {"scene": "late", "style": "sax", "reason": "there is no such file in the styles folder"}
+        assert told == {"applied": ["solo.temperature", "scene"], "at_next_start": [], "missing": [lacks]}
+        said = subprocess.run(
+            [sys.executable, "-m", "jazzd", "reload"],
+            env=os.environ | {"JAZZD_SOCKET": str(stage.socket)},
+            capture_output=True,
+            text=True,
+        ).stdout
+        assert "changed: nothing\nthe style sax of the scene late is missing: there is no such file" in said
+        file.write_text(SCENES.replace("9", "8"))
+        assert control.ask({"do": "reload"}, stage.socket)["missing"] == []
         assert control.ask({"do": "scene", "name": "late"}, stage.socket) == {}
 
 

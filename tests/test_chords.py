@@ -103,6 +103,12 @@ def test_an_empty_progression_says_so(text: str) -> None:
         progression(text)
 
 
+@pytest.mark.parametrize("text", ["% | Dm7", "%"])
+def test_the_first_bar_has_none_before_it(text: str) -> None:
+    with pytest.raises(ConfigError, match="bar 1 of the progression is %"):
+        progression(text)
+
+
 def test_a_wrong_symbol_in_a_progression_is_found_by_its_bar() -> None:
     with pytest.raises(ConfigError, match=r"'Gx' \(bar 2 of the progression\)"):
         progression("Dm7 Gx Cmaj7")

@@ -3,7 +3,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from jazzd.errors import JazzdError
-from jazzd.player.controls import Controls, Moded, Picked, Programmed, Silenced, Stopped, Turned
+from jazzd.player.controls import Controls, Lesson, Moded, Picked, Programmed, Silenced, Stopped, Turned
 from jazzd.settings import RESERVED_CONTROLS, Control
 
 
@@ -73,5 +73,9 @@ def test_a_number_that_is_taken_is_swapped() -> None:
     controls.learn("style")
     assert controls.read(control(21, 5)) == Picked(5)
     assert controls.numbers == {"style": 21, "temperature": 20}
+    assert controls.lesson == Lesson("style", 21, gave_way="temperature")
+    controls.learn("style")
+    controls.read(control(21, 5))
+    assert controls.lesson == Lesson("style", 21), "it had it already"
     with pytest.raises(JazzdError, match="there are style, temperature"):
         controls.learn("volume")

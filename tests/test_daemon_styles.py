@@ -134,11 +134,12 @@ def test_a_control_learns_a_knob_and_keeps_it(playing: Daemon, musician: JackCli
     )
     assert learning.stdout
     assert "move the knob" in learning.stdout.readline()
-    musician.play(knob(64, 127), knob(77, 127))
+    musician.play(knob(64, 127), knob(22, 127))
     rest = learning.communicate(timeout=30)[0]
     assert learning.returncode == 0
-    assert "CC 77" in rest
-    assert file.read_text() == "# as it was\n\n[control]\ntemperature = 77\n"
+    assert "CC 22" in rest
+    assert "density had that one; it is CC 21 now" in rest
+    assert file.read_text() == "# as it was\n\n[control]\ntemperature = 22\ndensity = 21\n"
     musician.play(knob(21, 0))
-    musician.play(knob(77, 0))
-    wait_for(playing, lambda status: status["temperature"] == 0.2)
+    musician.play(knob(22, 0))
+    wait_for(playing, lambda status: (status["temperature"], status["density"]) == (0.2, -1.0))

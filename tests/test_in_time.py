@@ -7,6 +7,8 @@ import pytest
 from room import Room
 
 from jazzd.music.grid import Feel
+from jazzd.music.notes import Seconds
+from jazzd.player.entry import waits_for_beat
 from jazzd.player.manner import Manner
 from jazzd.player.tempo import Tempo
 
@@ -135,7 +137,7 @@ def test_a_clock_that_is_not_the_source_keeps_no_chord_waiting() -> None:
     room = Room(manner=Manner(count_in=2), tempo=Tempo("chords"))
     room.play(mido.Message("start"))
     room.strike(*DM7)
-    assert not room.session._waits_for_beat
+    assert not waits_for_beat(room.session.manner, room.session.tempo, Seconds(room.time))
 
 
 def test_a_clock_that_stops_without_a_word_ends_the_phrase_and_the_next_chord_plays() -> None:

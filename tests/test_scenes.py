@@ -29,7 +29,7 @@ def style(name: str, program: int) -> protocol.Style:
 @pytest.fixture
 def room() -> Room:
     room = Room()
-    room.session.scenes = (BALLAD, PLAIN)
+    room.session.scenes.known = (BALLAD, PLAIN)
     room.session.on_styles((style("cool", 3), style("hot", 10)))
     return room
 
@@ -44,11 +44,11 @@ def test_a_scene_sets_what_it_names_and_leaves_the_rest(room: Room) -> None:
     assert (knobs["density"], knobs["low"], knobs["high"], knobs["quantize"]) == (-0.4, 50, 80, 80)
     session.play_scene("plain")
     assert (session.styling.mix, session.manner.mode) == ({}, "follow")
-    assert (session.scene, session.knobs["density"]) == ("plain", -0.4)
+    assert (session.scenes.chosen, session.knobs["density"]) == ("plain", -0.4)
 
 
 def test_knobs_that_would_leave_too_few_pitches_are_refused_as_a_whole(room: Room) -> None:
-    room.session.scenes = (Scene(name="high", high=50, density=0.5),)
+    room.session.scenes.known = (Scene(name="high", high=50, density=0.5),)
     before = room.session.knobs
     with pytest.raises(JazzdError, match="48 to 50"):
         room.session.play_scene("high")
@@ -56,7 +56,7 @@ def test_knobs_that_would_leave_too_few_pitches_are_refused_as_a_whole(room: Roo
         with pytest.raises(JazzdError, match="low"):
             room.session.check_knobs(changes)
     room.session.check_knobs({"low": 90, "high": 101})
-    assert (room.session.knobs, room.session.scene) == (before, "")
+    assert (room.session.knobs, room.session.scenes.chosen) == (before, "")
 
 
 def test_a_scene_is_heard_in_the_next_notes(room: Room) -> None:
@@ -72,10 +72,10 @@ def test_a_scene_is_heard_in_the_next_notes(room: Room) -> None:
 
 def test_a_program_change_prefers_a_scene_to_a_style(room: Room) -> None:
     room.play(mido.Message("program_change", program=10))
-    assert room.session.scene == "ballad"
+    assert room.session.scenes.chosen == "ballad"
     room.play(mido.Message("program_change", program=3))
     assert room.session.styling.style == "cool"
-    assert room.session.scene == "ballad"
+    assert room.session.scenes.chosen == "ballad"
 
 
 def test_a_scene_whose_style_is_not_there_is_refused_with_the_reason(room: Room) -> None:
@@ -108,6 +108,7 @@ def test_scenes_are_read_and_checked(settings: Callable[[str], Settings]) -> Non
         ('[[scene]]\nname = "a"\nprogram = 1\n[[scene]]\nname = "b"\nprogram = 1\n', "two scenes"),
         ('[[scene]]\nname = "a"\nvolume = 3\n', "volume.*no such key.*temperature"),
         ('[[scene]]\nname = "a"\nstyle = "cool:x"\n', "NAME:SHARE"),
+        ('[[scene]]\nname = "a"\nstyle = "cool:0,hot:0"\n', "no style has a share"),
         ('[[scene]]\nname = "a"\nlow = 60\nhigh = 65\n', "semitones"),
         ('[[scene]]\nname = "a b"\n', "scene"),
         ("[[scene]]\nprogram = 1\n", "name"),
@@ -135,7 +136,7 @@ def test_a_reload_changes_what_the_file_changed_and_nothing_else(
     assert (session.knobs["low"], session.knobs["swing"]) == (55, 60)
     assert (session.manner.mode, session.manner.start) == ("trade", "bar")
     assert (session.hands.split, session.tempo.bpm) == (60, 90)
-    assert [scene.name for scene in session.scenes] == ["new"]
+    assert [scene.name for scene in session.scenes.known] == ["new"]
     room.play(mido.Message("control_change", control=70, value=127))
     assert session.styling.style == "hot"
     assert setup.change(session, after, after) == []
@@ -169,7 +170,7 @@ def test_a_chart_can_come_with_a_reload_and_a_broken_one_changes_nothing(
 def test_a_scene_can_be_a_waltz(room: Room, settings: Callable[[str], Settings]) -> None:
     scene = '[[scene]]\nname = "waltz"\nbeats_per_bar = 3\n'
     before, tuned = settings(scene), settings('[solo]\nchart = "C7 | F7"\n' + scene)
-    room.session.scenes = before.scene
+    room.session.scenes.known = before.scene
     room.session.play_scene("waltz")
     assert room.session.tempo.bar == 3
     setup.change(room.session, before, settings("[solo]\nlow = 50\n" + scene))

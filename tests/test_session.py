@@ -491,8 +491,8 @@ def test_a_style_that_is_taken_away_is_reported(room: Room) -> None:
     assert [event["style"] for event in logged if event["event"] == "style_missing"] == ["cool"]
 
 
-def test_a_default_style_that_is_not_there_is_reported_once(room: Room) -> None:
-    room.session.styling = Styling("nope")
+def test_a_default_style_that_is_not_there_is_reported_once() -> None:
+    room = Room(styling=Styling("nope"))
     with capture_logs() as logged:
         room.session.on_styles((style("cool"),))
         room.session.on_styles((style("cool"), style("hot")))

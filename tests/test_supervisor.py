@@ -182,6 +182,38 @@ async def test_where_there_are_two_cores_the_first_reserve_starts_beside_the_fir
         assert player.keeper.pid == reserve
 
 
+@pytest.mark.usefixtures("idle")
+async def test_the_first_engine_starts_before_its_player_is_put_together(tmp_path: Path) -> None:
+    before, greetings = children(), tmp_path / "greetings"
+    keeper = Supervisor([*fake(), "--greetings", str(greetings)])
+    await keeper.prepare()
+    await asyncio.sleep(0.5)
+    (pid,) = children() - before
+    player = Player(keeper)
+    await player.ready()
+    assert keeper.pid == pid
+    assert greetings.read_text().split() == [str(pid)]
+    await player.end()
+    assert children() == before
+
+
+async def test_one_that_failed_before_it_was_heard_is_heard() -> None:
+    keeper = Supervisor(fake("failing"))
+    await keeper.prepare()
+    await asyncio.sleep(0.5)
+    with pytest.raises(ModelError, match="no base in /nowhere"):
+        await Player(keeper).task
+
+
+async def test_a_player_that_cannot_be_put_together_leaves_no_engine() -> None:
+    before = children()
+    keeper = Supervisor(fake())
+    await keeper.prepare()
+    assert len(children() - before) == 1
+    await keeper.end()
+    assert children() == before
+
+
 async def test_no_reserve_takes_from_the_music_what_others_leave_of_the_machine(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

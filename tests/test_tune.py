@@ -180,6 +180,7 @@ def test_a_tempo_that_changes_takes_the_chords_with_it() -> None:
     ("text", "words"),
     [
         ("not json", "is no chart"),
+        ("[]", "no chart: it must be an object with `bars`"),
         ('{"bars": []}', "bars"),
         ('{"bars": [[{"beat": 1, "chord": "H7"}]]}', "'H7'"),
         ('{"bars": [[{"beat": 9, "chord": "C"}]]}', "beat"),

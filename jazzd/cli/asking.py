@@ -164,6 +164,9 @@ def reload(as_json: JsonOption = False) -> None:
     print(f"changed: {', '.join(told['applied']) or 'nothing'}")
     if told["at_next_start"]:
         print(f"with the next start only: {', '.join(told['at_next_start'])}")
+    for lack in told["missing"]:
+        where = f" of the scene {lack['scene']}" if lack["scene"] else ""
+        print(f"the style {lack['style']}{where} is missing: {lack['reason']}")
 
 
 @app.command()
@@ -200,6 +203,8 @@ def learn(
             if answer["number"] is not None:
                 file = remember_controls(answer["file"] and Path(answer["file"]), answer["numbers"])
                 print(f"{control} is CC {answer['number']} now, here and in {file}")
+                if other := answer["gave_way"]:
+                    print(f"{other} had that one; it is CC {answer['numbers'][other]} now")
                 return
             if answer["refused"] and answer["refused"] != refused:
                 refused = answer["refused"]

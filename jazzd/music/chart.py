@@ -59,6 +59,8 @@ def read(chart: str) -> Sheet:
         raise ConfigError(f"the chart {file} cannot be read: {error.strerror}") from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
+        if first["type"] == "model_type" and not first["loc"]:
+            raise ConfigError(f"{file} is no chart: it must be an object with `bars`") from None
         raise ConfigError(f"{file} is no chart: {place(first) or 'it'}: {plain(first)}") from None
     bar = _beats(found.time_signature, file)
     return Sheet(_lengths(found, bar, file), bar)

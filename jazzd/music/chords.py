@@ -87,7 +87,9 @@ def progression(text: str) -> list[tuple[Chord | None, float]]:
     chords: list[tuple[Chord | None, float]] = []
     before: list[tuple[Chord | None, float]] = []
     for number, bar in enumerate(bars, 1):
-        before = before if bar == ["%"] and before else list(_bar(bar, number))
+        if bar == ["%"] and not before:
+            raise ConfigError("bar 1 of the progression is %, the bar before; write chords there")
+        before = before if bar == ["%"] else list(_bar(bar, number))
         chords += before
     if not chords:
         raise ConfigError('the progression is empty: write chords such as "Dm7 G7 Cmaj7 Cmaj7"')

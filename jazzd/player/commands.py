@@ -70,6 +70,7 @@ class Commands:
         return {
             "number": lesson and lesson.number,
             "refused": lesson and lesson.refused,
+            "gave_way": lesson and lesson.gave_way,
             "numbers": numbers,
             "file": self._file and str(self._file),
         }

@@ -85,6 +85,8 @@ class Lesson:
     """None while it waits."""
     refused: str = ""
     """Why the last number that moved cannot be had."""
+    gave_way: str = ""
+    """The control that had that number, and has this one's now."""
 
 
 Event = Turned | Picked | Programmed | Moded | Tapped | Kept | Stopped | Silenced
@@ -139,11 +141,10 @@ class Controls:
         if number in self._reserved:
             return Lesson(control, refused=f"MIDI keeps CC {number} for itself; move another knob")
         # Whoever has that number gets ours: every control keeps one of its own.
-        for other, taken in self.numbers.items():
-            if taken == number:
-                self.numbers[other] = self.numbers[control]
+        holder = next((name for name, taken in self.numbers.items() if taken == number), control)
+        self.numbers[holder] = self.numbers[control]
         self.numbers[control] = number
-        return Lesson(control, number)
+        return Lesson(control, number, gave_way="" if holder == control else holder)
 
     def _turned(self, knob: str, value: int) -> Event | None:
         match knob:

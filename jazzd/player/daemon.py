@@ -124,6 +124,11 @@ async def _life(
         stack.enter_context(control.only_daemon(path))
         stop = stack.enter_context(stop_signals(loop))
 
+        token = settings.engine.token_file and read_token(Path(settings.engine.token_file))
+        engine = Supervisor(engine_command, settings.engine.address, token)
+        stack.push_async_callback(engine.end)
+        await engine.prepare()
+
         tape, echo = Tape(clock), EchoGuard(clock)
         tcp = TcpServer(hear, clock)
         stack.push_async_callback(tcp.close)
@@ -136,8 +141,6 @@ async def _life(
         scheduler = Scheduler(ledger, clock, sent, output_failed)
         stack.callback(scheduler.close)
 
-        token = settings.engine.token_file and read_token(Path(settings.engine.token_file))
-        engine = Supervisor(engine_command, settings.engine.address, token)
         link = stack.enter_context(ableton_link(settings.tempo.source, settings.tempo.bpm, clock))
         session = setup.session(settings, TapedLink(engine, tape), scheduler, clock, link)
         thru = Thru(ledger, output.send, scheduler.owe)
@@ -219,7 +222,11 @@ def _reloading(
         applied, later = setup.change(session, held, after), setup.pending(settings, after)
         thru.on, held = after.input.thru, after
         log.info("settings_reloaded", applied=applied, at_next_start=later)
-        return {"applied": applied, "at_next_start": later}
+        missing = [
+            {"scene": scene, "style": name, "reason": reason}
+            for (scene, name), reason in session.scenes.missing.items()
+        ]
+        return {"applied": applied, "at_next_start": later, "missing": missing}
 
     return reload
 

@@ -22,19 +22,20 @@ from jazzd.music.notes import Seconds
 from jazzd.player.capture import Capture, ChordCaptured, Released
 from jazzd.player.clock import Clock
 from jazzd.player.controls import Controls, Kept, Moded, Picked, Programmed, Silenced, Stopped, Tapped, Turned
+from jazzd.player.entry import entry, waits_for_beat
 from jazzd.player.form import Chart
 from jazzd.player.hands import Hands
 from jazzd.player.knobs import Knobs
 from jazzd.player.latency import Latency
 from jazzd.player.manner import Manner
 from jazzd.player.midi_clock import LOST_S
+from jazzd.player.scenes import Scenes
 from jazzd.player.scheduler import Scheduler
 from jazzd.player.soloist import KNOB_S, EngineLink, Soloist
 from jazzd.player.styling import Styling
 from jazzd.player.tempo import Tempo
 from jazzd.player.trade import Trade
 from jazzd.player.tune import Tune
-from jazzd.settings import Scene
 
 
 class Session:
@@ -63,9 +64,7 @@ class Session:
         self.hands = hands or Hands()
         self.chord: chords.Chord | None = None
         """What was played last."""
-        self.scenes: tuple[Scene, ...] = ()
-        self.scene = ""
-        """Name of the scene that was chosen last."""
+        self.scenes = Scenes(self.styling)
         self.keep: Callable[[], None] = lambda: None
         """Called when what was played last is to be kept."""
         self.thru: Callable[[mido.Message], None] = lambda message: None
@@ -85,7 +84,6 @@ class Session:
         self._leading = False  # the human plays a line of their own
         self._take_over_at: Seconds | None = None
         self._beaten = False  # by a clock that was there when it was looked at last
-        self._told_missing: dict[tuple[str, str], str] = {}
 
     # What comes in
 
@@ -144,20 +142,7 @@ class Session:
         self.styling.records = records
         if self._sound_of_styles() != before:
             self._changed()
-        self.tell_missing()
-
-    def tell_missing(self) -> None:
-        """Log the styles that were chosen, or are in a scene, and are not there: on stage it would be late
-        to find that out."""
-        missing = {("", name): reason for name, reason in self.styling.missing.items()}
-        for scene in self.scenes:
-            lacking = self.styling.lacking(shares(scene.style or ""))
-            missing |= {(scene.name, name): reason for name, reason in lacking.items()}
-        for (where, name), reason in missing.items():
-            if self._told_missing.get((where, name)) != reason:
-                other = {"scene": where} if where else {"instead": self.styling.mix}
-                self._log.warning("style_missing", style=name, reason=reason, **other)
-        self._told_missing = missing
+        self.scenes.tell_missing()
 
     # What it is told
 
@@ -200,10 +185,7 @@ class Session:
 
     def play_scene(self, name: str) -> None:
         """Behaves and sounds as the scene says. Raises JazzdError for no such scene, or a style it lacks."""
-        found = next((scene for scene in self.scenes if scene.name == name), None)
-        if found is None:
-            known = ", ".join(scene.name for scene in self.scenes) or "none; write [[scene]] in daemon.toml"
-            raise JazzdError(f"there is no scene {name!r}; there are: {known}")
+        found = self.scenes.named(name)
         knobs = {knob: getattr(found, knob, None) for knob in self._knobs.values}
         turned = {knob: float(value) for knob, value in knobs.items() if value is not None}
         self.check_knobs(turned)
@@ -216,12 +198,12 @@ class Session:
         self.set_manner(**{key: value for key, value in wanted.items() if value is not None})
         if found.beats_per_bar and not self._tune:  # a tune knows its own
             self.tempo.bar = found.beats_per_bar
-        self.scene = name
+        self.scenes.chosen = name
         self._log.info("scene_chosen", scene=name)
 
     def _program(self, number: int) -> None:
         """A Program Change: a scene's, else a style's."""
-        if found := next((scene for scene in self.scenes if scene.program == number), None):
+        if found := self.scenes.of_program(number):
             try:
                 self.play_scene(found.name)
             except JazzdError as error:
@@ -341,29 +323,7 @@ class Session:
                 self._tune.stop()
 
     def _entry(self, now: Seconds, entering: bool) -> Seconds | None:
-        """When an answer is to begin: None for at once. `entering`: nothing is being played."""
-        grid = self.tempo.grid(now)
-        if grid is None:
-            return None
-        earliest = Seconds(now + self._soloist.pace.lead_s)
-        if entering and self.manner.count_in and self.tempo.clock.started_at is not None:
-            earliest = max(earliest, grid.time(grid.bar * self.manner.count_in))
-        elif self.manner.start == "now":
-            return None
-        bar = self.manner.start == "bar" and entering
-        return grid.next(earliest, grid.bar if bar else 1)
-
-    @property
-    def _waits_for_beat(self) -> bool:
-        """Whether a phrase is to enter by a clock that was just started and has not told its beat yet."""
-        by_beat = self.manner.count_in or self.manner.start != "now"
-        return (
-            bool(by_beat) and self._soloist.phrase is None and self.tempo.now(self._now()) == ("clock", None)
-        )
-
-    def _beat_s(self, now: Seconds) -> float:
-        grid = self.tempo.grid(now)
-        return grid.beat_s if grid else 60 / self.tempo.bpm
+        return entry(self.manner, self.tempo, now, self._soloist.pace.lead_s, entering)
 
     # What the hands do
 
@@ -374,7 +334,7 @@ class Session:
             if struck:
                 self._lay_out(at)
             if self._leading:
-                self._take_over_at = self.hands.quiet_at(self.manner.yield_beats * self._beat_s(at))
+                self._take_over_at = self.hands.quiet_at(self.manner.yield_beats * self.tempo.beat_s(at))
             return
         if struck and self.manner.mode == "trade" and self._soloist.phrase:
             self._give_way(at)
@@ -416,7 +376,7 @@ class Session:
             soloist.listen(event.struck, self._capture.sounding)
             if self.manner.mode == "trade":
                 self._trade.poll(self._now())
-        elif self._waits_for_beat:
+        elif soloist.phrase is None and waits_for_beat(self.manner, self.tempo, self._now()):
             soloist.listen(event.struck, self._capture.sounding)
             self._take_over_at = Seconds(self._now() + LOST_S)  # there may be a Start and no clock
         else:

@@ -54,7 +54,7 @@ def session(
         hands=Hands(hands.split, hands.chord_channel),
         chart=tune,
     )
-    made.scenes = settings.scene
+    made.scenes.known = settings.scene
     return made
 
 
@@ -95,8 +95,8 @@ def change(made: Session, before: Settings, after: Settings) -> list[str]:
     if another:
         made.set_chart(tune)
         made.tempo.bar = _bar(after, tune)
-    made.scenes = after.scene
-    made.tell_missing()
+    made.scenes.known = after.scene
+    made.scenes.tell_missing()
     return [f"{section}.{key}" if key else section for section, key in now]
 
 

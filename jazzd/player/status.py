@@ -48,7 +48,10 @@ def status(
         **session.knobs,
         "mode": session.manner.mode,
         "start": session.manner.start,
-        "scene": session.scene,
+        "chords_per_phrase": session.manner.chords,
+        "bars_per_phrase": session.manner.bars,
+        "choruses": session.manner.choruses,
+        "scene": session.scenes.chosen,
         "tempo": session.beat(),
         "midi": {
             "backend": "tcp" if ports.backend == "none" and tcp.address else ports.backend,

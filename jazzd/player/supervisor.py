@@ -1,6 +1,7 @@
 """Keeps an engine alive: starts it, or finds it at its address; notices its death; starts it again."""
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -74,6 +75,17 @@ class Supervisor:
         if self._engine and self.state == "ready":
             self._engine.send(message)
 
+    async def prepare(self) -> None:
+        """Has the first engine start, which takes longest, while its player puts itself together; `run` takes
+        it over, or else `end` ends it."""
+        if not self._address:
+            with contextlib.suppress(EngineError):  # `run` will find out, and say so
+                await self._reserves.begin()
+
+    async def end(self) -> None:
+        """Leaves no engine behind that does not play."""
+        await self._reserves.end()
+
     async def run(self, callbacks: Callbacks) -> None:
         """Keeps an engine alive until cancelled, and then leaves none behind.
 
@@ -82,7 +94,7 @@ class Supervisor:
         try:
             await self._keep(callbacks)
         finally:
-            await self._reserves.end()
+            await self.end()
 
     async def _keep(self, callbacks: Callbacks) -> None:
         clock = asyncio.get_running_loop().time

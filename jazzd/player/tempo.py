@@ -129,5 +129,10 @@ class Tempo:
     def grid(self, now: Seconds) -> Grid | None:
         return self.now(now)[1]
 
+    def beat_s(self, now: Seconds) -> float:
+        """How long a beat lasts; as in the settings before the first."""
+        grid = self.grid(now)
+        return grid.beat_s if grid else 60 / self.bpm
+
     def _early(self, grid: Grid | None) -> Grid | None:
         return grid and Grid(Seconds(grid.origin - self.lead_s), grid.beat_s)
