@@ -19,8 +19,8 @@ Recovery = float
 FLOOD_S, FLOOD_BYTES_S = 2.0, 1 << 20
 STOPPED_S = 10.0
 A_START_S = 10.0
-"""What a player that was killed needs is a whole start, most of it JAX's: no figure is promised for that, it takes
-what the machine takes (4 to 8 s on those we know). This only finds one that hangs."""
+"""What a player that was killed needs is a whole start, most of it JAX's: no figure is promised for that, it
+takes what the machine takes (4 to 8 s on those we know). This only finds one that hangs."""
 KNOBS = {"temperature": 0.9, "density": 0, "harmony": 0.5, "quantize": 0, "swing": 50, "layback_ms": 0}
 
 
