@@ -40,6 +40,8 @@ class Reserves:
         self._first: Connection | None = None
         self._waiting: list[Connection] = []
         """The next one first."""
+        self._starts = False
+        """Whether the engine that was taken last is a new one, and no reserve."""
 
     async def begin(self) -> None:
         """Has the first engine start and load at once. Raises EngineError."""
@@ -48,21 +50,20 @@ class Reserves:
 
     async def take(self) -> Connection:
         """The next engine; a new one where none stands by. Raises EngineError."""
-        if first := self._first:
-            self._first = None
-            return first  # even if it has failed: what it said of that is to be heard
+        first, self._first = self._first, None
         while self._waiting and not self._waiting[0].fit:
             await self._waiting.pop(0).close()
-        return self._waiting.pop(0) if self._waiting else await spawn(self._command)
+        self._starts = not self._waiting
+        if first:  # even if it has failed: what it said of that is to be heard
+            return first
+        return await spawn(self._command) if self._starts else self._waiting.pop(0)
 
     async def call(self, playing: asyncio.Future[protocol.Ready]) -> None:
         """Has others stand by for the engine that will say this of itself."""
         with contextlib.suppress(EngineError):  # then it has to be started when it is needed
-            # While it still starts itself: to import takes one core, and the next one may be needed soon.
-            beside = CORES > 1 and MEMORY_GIB >= ROOMY_GIB
-            while beside and not (self._waiting or playing.done()):
-                if await _idle_cores() >= SPARE and not playing.done():
-                    self._waiting.append(await spawn(self._command))
+            # Beside its own start: to import takes one core, and the next one may be needed soon.
+            if self._starts and CORES > 1 and MEMORY_GIB >= ROOMY_GIB:
+                await self._add()
             light = is_light(await playing)
             self._load_next(light)  # at once: it has imported all already
             await asyncio.sleep(AFTER_S)
@@ -72,10 +73,13 @@ class Reserves:
                     await _rests(reserve)
                 if len(self._waiting) >= (2 if light and MEMORY_GIB >= 2 * ROOMY_GIB else 1):
                     return
-                while await _idle_cores() < SPARE:
-                    pass
-                self._waiting.append(await spawn(self._command))
+                await self._add()
                 self._load_next(light)
+
+    async def _add(self) -> None:
+        while await _idle_cores() < SPARE:
+            pass
+        self._waiting.append(await spawn(self._command))
 
     def _load_next(self, light: bool) -> None:
         if self._waiting and light:
