@@ -27,6 +27,7 @@ from jazzd.player.ports import Ports, open_ports
 PIANIST, RECORDER = "Pianist", "recorder"
 COLD_S = 180.0
 """The first start on a machine compiles the model."""
+APART_S = 0.3
 SILENT_S = 2.5
 """After the last key has gone up, nothing may sound any more."""
 SETTINGS = """
@@ -201,6 +202,9 @@ class Rig:
         self.recorder.stop()
         self.jack = jack.start(self._jack_log)
         self.recorder.start()
+        # Programs do not come back in the same tenth of a second, and JACK is not up to that: on a busy machine
+        # a server in synchronous mode may never run a cycle again (docs/reliability.md).
+        time.sleep(APART_S)
         self.pianist.reconnect()
 
     def ask(self, **request: Any) -> dict[str, Any]:
