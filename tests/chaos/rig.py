@@ -202,8 +202,8 @@ class Rig:
         self.recorder.stop()
         self.jack = jack.start(self._jack_log)
         self.recorder.start()
-        # Programs do not come back in the same tenth of a second, and JACK is not up to that: on a busy machine
-        # a server in synchronous mode may never run a cycle again (docs/reliability.md).
+        # Programs do not come back in the same tenth of a second, and JACK is not up to that: on a busy
+        # machine a server in synchronous mode may never run a cycle again (docs/reliability.md).
         time.sleep(APART_S)
         self.pianist.reconnect()
 
