@@ -27,7 +27,6 @@ from jazzd.player.ports import Ports, open_ports
 PIANIST, RECORDER = "Pianist", "recorder"
 COLD_S = 180.0
 """The first start on a machine compiles the model."""
-APART_S = 0.3
 SILENT_S = 2.5
 """After the last key has gone up, nothing may sound any more."""
 SETTINGS = """
@@ -196,16 +195,13 @@ class Rig:
             self.start_daemon()
 
     def restart_jack(self) -> None:
-        """Kills the server, whoever is connected, and starts another."""
+        """Ends the server, whoever is connected, and starts another, to which the recorder is back; not the
+        pianist."""
         self.jack.terminate()
         self.jack.wait()
         self.recorder.stop()
         self.jack = jack.start(self._jack_log)
         self.recorder.start()
-        # Programs do not come back in the same tenth of a second, and JACK is not up to that: on a busy
-        # machine a server in synchronous mode may never run a cycle again (docs/reliability.md).
-        time.sleep(APART_S)
-        self.pianist.reconnect()
 
     def ask(self, **request: Any) -> dict[str, Any]:
         return control.ask(request, self.socket)
