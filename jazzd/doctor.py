@@ -222,7 +222,7 @@ def _midi(settings: Settings) -> Check:
         return Check("ports", "ok", f"midi.backend is {midi.backend}, {midi.tcp_listen or 'no address'}")
     listed = drivers.list_ports(midi.backend)
     if listed.backend == "none":
-        mend = "start ALSA or JACK (PipeWire brings the second), or set midi.tcp_listen"
+        mend = "start ALSA or JACK (jackd; jazzd reaches PipeWire by ALSA), or set midi.tcp_listen"
         return Check("ports", "fail", listed.reason, mend)
     missing = [
         name

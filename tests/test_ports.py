@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ from structlog.testing import capture_logs
 from jazzd.errors import MidiError
 from jazzd.player import ports as ports_module
 from jazzd.player.clock import MonotonicClock
-from jazzd.player.drivers import PortList, end_orphans, list_ports
+from jazzd.player.drivers import YOUNG_S, PortList, end_orphans, list_ports
 from jazzd.player.ledger import Ledger
 from jazzd.player.ports import SETTLE_S, Change, Output, Ports, open_ports
 
@@ -113,6 +114,16 @@ def test_a_jack_server_that_does_not_run_is_one_sentence(
     monkeypatch.setenv("JACK_DEFAULT_SERVER", "nobody")
     assert list_ports("jack").reason == "no JACK server runs under the name 'nobody'"
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("jack_server")
+def test_a_jack_server_is_left_to_itself_while_it_starts() -> None:
+    door = Path(f"/dev/shm/jack_{os.environ['JACK_DEFAULT_SERVER']}_{os.getuid()}_0")
+    for age_s in (0.0, YOUNG_S, -3600.0):
+        os.utime(door, times=(time.time() - age_s,) * 2)
+        began = time.perf_counter()
+        assert list_ports("jack").backend == "jack"
+        assert (time.perf_counter() - began > YOUNG_S) is (age_s == 0.0)
 
 
 def test_all_senders_have_the_message_even_if_one_fails() -> None:

@@ -24,6 +24,8 @@ CLIENT = "jazzd"
 """Our name in the eyes of others."""
 PAUSE_S = 0.05
 """Between one client that comes or goes and the next."""
+YOUNG_S = 0.35
+"""A JACK server that started just now has others to deal with, who waited for it as we did: see `_pause`."""
 READ_S = 0.001
 """How often an input of JACK is read: a message is heard late by half of that."""
 _APIS = {
@@ -175,14 +177,19 @@ def _client(kind: type, backend: str) -> Any:
 
 
 def _connect_jack() -> socket.socket:
-    """A connection that ends when the JACK server does; raises MidiError if none runs."""
+    """A connection that ends when the JACK server does, which is YOUNG_S old by then; raises MidiError if
+    none runs."""
     name = os.environ.get("JACK_DEFAULT_SERVER", "default")
+    door = Path(f"/dev/shm/jack_{name}_{os.getuid()}_0")
     connection = socket.socket(socket.AF_UNIX)
     try:
-        connection.connect(f"/dev/shm/jack_{name}_{os.getuid()}_0")
+        connection.connect(str(door))
+        age_s = time.time() - door.stat().st_mtime
     except OSError:
         connection.close()
         raise MidiError(f"no JACK server runs under the name {name!r}") from None
+    if 0 <= age_s < YOUNG_S:  # the system's clock may have been set
+        time.sleep(YOUNG_S - age_s)
     return connection
 
 

@@ -8,6 +8,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import structlog
+
 from jazzd.engine import protocol
 from jazzd.errors import EngineError
 from jazzd.player.connection import TICKS_A_SECOND, Connection, spawn
@@ -42,6 +44,7 @@ class Reserves:
         """The next one first."""
         self._starts = False
         """Whether the engine that was taken last is a new one, and no reserve."""
+        self._log = structlog.get_logger()
 
     async def begin(self) -> None:
         """Has the first engine start and load at once. Raises EngineError."""
@@ -77,8 +80,10 @@ class Reserves:
                 self._load_next(light)
 
     async def _add(self) -> None:
+        began = time.monotonic()
         while await _idle_cores() < SPARE:
             pass
+        self._log.debug("reserve_started", waited_s=round(time.monotonic() - began, 2))
         self._waiting.append(await spawn(self._command))
 
     def _load_next(self, light: bool) -> None:

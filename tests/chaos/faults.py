@@ -34,6 +34,8 @@ class Fault:
     """Longest recovery that will do."""
     ends_engine: bool = False
     ends_player: bool = False
+    still_s: float = 0.0
+    """For how long the player does nothing at all: it gets no engine ready for the next crash, either."""
 
 
 def kill_engine(rig: Rig, dice: random.Random) -> Recovery:
@@ -213,7 +215,7 @@ FAULTS = (
     Fault("engine killed", 50, kill_engine, 3.0, ends_engine=True),
     Fault("engine stopped", 4, stop_engine, 3.0, ends_engine=True),
     Fault("player killed", 20, kill_player, A_START_S, ends_player=True),
-    Fault("player stopped for 10 s", 2, stop_player, 3.0),
+    Fault("player stopped for 10 s", 2, stop_player, 3.0, still_s=STOPPED_S),
     Fault("JACK restarted", 10, restart_jack, 1.0),
     Fault("styles churned", 8, churn_styles, 3.0),
     Fault("settings churned", 8, churn_settings, 3.0),

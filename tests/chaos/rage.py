@@ -17,7 +17,8 @@ from chaos.faults import FAULTS, Fault
 from chaos.rig import Rig, files, memory_mb, threads
 
 STEADY_S = 10.5
-"""An engine that lived for so long is started again at once when it dies; the next one waits."""
+"""An engine that lived for so long, beside a player that ran, is started again at once when it dies; the next
+one waits."""
 BREATH_S = 0.3
 """Between the end of a fault and the next at least."""
 LISTEN_EVERY_S = 60.0
@@ -137,6 +138,7 @@ class Storm:
             self._engine_born = time.perf_counter()
         elif fault.ends_player:
             self._engine_born = 0.0
+        self._engine_born += fault.still_s
         self._found.recoveries[fault.name].append(recovery)
         if recovery > fault.within_s * self._patience:
             self._found.broken.append(

@@ -20,7 +20,7 @@ import jack
 import mido
 
 from jazzd.errors import JazzdError, MidiError
-from jazzd.player import control
+from jazzd.player import control, drivers
 from jazzd.player.clock import MonotonicClock
 from jazzd.player.ports import Ports, open_ports
 
@@ -301,6 +301,9 @@ def _figure(pid: int, key: str) -> str:
 
 
 def _pianists_ports() -> Ports:
+    # Of a client of that name: one that outlives its server, as the pianist's does, takes the turns of
+    # another of its name on the next, and that server then stands still for ten time-outs.
+    drivers.CLIENT = "pianist"
     ports = open_ports("jack", "pianist's ear", PIANIST, lambda message, at: None, MonotonicClock())
     time.sleep(jack.SETTLE_S)
     return ports
