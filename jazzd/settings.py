@@ -73,7 +73,7 @@ Choruses = Annotated[int, Field(ge=1, le=16)]
 BeatsPerBar = Annotated[int, Field(ge=2, le=LONGEST_BAR)]
 Percent = Annotated[float, Field(ge=0.0, le=100.0)]
 Swing = Annotated[float, Field(ge=50.0, le=75.0)]
-Layback = Annotated[float, Field(ge=0.0, le=200.0)]
+Layback = Annotated[float, Field(ge=0.0, le=127.0)]
 
 
 class Section(BaseModel):
