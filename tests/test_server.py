@@ -5,7 +5,10 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -408,6 +411,34 @@ async def test_over_tcp_with_a_token() -> None:
 async def test_an_address_that_cannot_be_is_one_sentence(address: str) -> None:
     with pytest.raises(EngineError, match="cannot listen"):
         await serve(address, tiny.loaded)
+
+
+def run_engine(listen: str) -> subprocess.Popen[str]:
+    """The command as a user runs it, with the real base."""
+    command = [sys.executable, "-m", "jazzd", "engine", "--listen", listen]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def test_the_command_says_in_one_sentence_that_it_cannot_listen() -> None:
+    with run_engine("tcp://127.0.0.1:99999") as process:
+        _, said = process.communicate(timeout=90)
+    assert process.returncode == 1
+    assert said.startswith("jazzd: cannot listen on")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_command_can_be_ended_while_it_loads(number: signal.Signals, private_user: Path) -> None:
+    door = private_user / "engine.sock"
+    with run_engine(f"unix:{door}") as process:
+        deadline = time.monotonic() + 90
+        while not door.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=90)
+    assert process.returncode == 0, said
+    assert "terminate called" not in said
+    assert "Traceback" not in said
 
 
 async def test_other_machines_need_a_token() -> None:

@@ -1,6 +1,7 @@
 """The commands that play."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -111,9 +112,11 @@ def engine(
 ) -> None:
     """Run the engine alone, for WSL2 or a machine with a GPU."""
     import asyncio
+    import signal
 
     from jazzd.engine import leash
 
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # as an exception it is lost in one of JAX's callbacks
     leash.tie(listen)  # before what takes seconds to import
     base, styles = chosen_base(base), chosen_styles(styles)
 
@@ -126,7 +129,9 @@ def engine(
 
     token = read_token(token_file) if token_file else ""
     with log.to_stderr():
-        asyncio.run(server.serve(listen, load, token))
+        over = asyncio.run(server.serve(listen, load, token))
+    if not over:
+        os._exit(0)
 
 
 @app.command()

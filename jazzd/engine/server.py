@@ -242,8 +242,10 @@ def _nowhere(message: protocol.Message) -> None:
     """Where notes go while no player is there."""
 
 
-async def serve(listen: str, load: Loader, token: str = "") -> None:
-    """Serve one player at a time until the process is told to end.
+async def serve(listen: str, load: Loader, token: str = "") -> bool:
+    """Serve one player at a time until the process is told to end; whether nothing is at work any more.
+
+    A thread that still loads or compiles when Python ends would abort the process.
 
     `listen` is `unix:PATH`, `tcp://HOST:PORT`, or `fd:N` for a socket inherited from the player, whose end is
     the engine's end too. Raises EngineError for an address that cannot be served, and what loading raises.
@@ -265,10 +267,11 @@ async def serve(listen: str, load: Loader, token: str = "") -> None:
     thread = threading.Thread(target=work, name="decode", daemon=True)
     if ours:  # until it is greeted it is a reserve, and needs no more memory than that
         door = Door(worker, token, None, thread.start)
+        close = await _listen(listen, door, stopped)
     else:
         door = Door(worker, token, GREETING_TIMEOUT_S)
+        close = await _listen(listen, door, stopped)
         thread.start()
-    close = await _listen(listen, door, stopped)
     try:
         await stopped.wait()
         for failure in failures:
@@ -279,7 +282,8 @@ async def serve(listen: str, load: Loader, token: str = "") -> None:
         close()
         worker.end()
         if thread.is_alive():
-            thread.join(FAREWELL_S)  # a thread that is in the model when Python ends would abort the process
+            thread.join(FAREWELL_S)
+    return not thread.is_alive()
 
 
 async def _listen(listen: str, door: "Door", stopped: asyncio.Event) -> Callable[[], object]:
