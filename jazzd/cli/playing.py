@@ -130,7 +130,7 @@ def engine(
     token = read_token(token_file) if token_file else ""
     with log.to_stderr():
         over = asyncio.run(server.serve(listen, load, token))
-    if not over:
+    if not over:  # see `serve`: Python must not end by itself
         os._exit(0)
 
 
