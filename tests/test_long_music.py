@@ -18,8 +18,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jazzd.engine.protocol import Advance, Begin, Key, Message, Note, Revise, Sampling
-from jazzd.engine.server import Worker
 from jazzd.engine.timeline import LONGEST_REST, PIECE, Event, Timeline
+from jazzd.engine.worker import Worker
 from jazzd.moonbeam import decode
 from jazzd.moonbeam.config import Config
 from jazzd.moonbeam.decode import Decoder, State

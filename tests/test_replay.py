@@ -9,7 +9,7 @@ import tiny
 
 from jazzd.engine import protocol
 from jazzd.engine.protocol import Advance, Begin, Change, Key, Note, Revise, Sampling
-from jazzd.engine.server import Worker
+from jazzd.engine.worker import Worker
 from jazzd.errors import MidiError
 from jazzd.replay import replay, warnings
 from jazzd.takes import Log, Passage

@@ -20,8 +20,9 @@ from structlog.testing import capture_logs
 from jazzd.engine import protocol
 from jazzd.engine.loading import Loaded
 from jazzd.engine.protocol import Advance, Begin, Failed, Hello, Key, Note, Ping, Pong, Ready, Revise, Styles
-from jazzd.engine.server import Loader, serve
+from jazzd.engine.server import serve
 from jazzd.engine.timeline import Timeline
+from jazzd.engine.worker import Loader
 from jazzd.errors import EngineError, JazzdError, ModelError
 from jazzd.moonbeam.decode import State
 from jazzd.moonbeam.sampling import Controls

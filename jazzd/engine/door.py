@@ -1,0 +1,106 @@
+"""The engine's door: one player at a time, greeted, checked and kept an eye on."""
+
+import asyncio
+import hmac
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+
+import structlog
+
+from jazzd.engine import protocol
+from jazzd.engine.worker import Send, Worker
+from jazzd.errors import EngineError
+
+log = structlog.get_logger()
+FAREWELL_S = 1.0
+KEEP_ALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 11_000}
+"""After 5 s without a word a player is asked for a sign of life, thrice in 6 s (tcp(7))."""
+
+
+class Door:
+    """Lets one player in at a time, greets it and passes its lines to the worker."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        token: str,
+        patience_s: float | None,
+        on_greeted: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._worker, self.token, self._patience_s, self._on_greeted = worker, token, patience_s, on_greeted
+        self._player: asyncio.StreamWriter | None = None
+        self._greeted = asyncio.Event()
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, from `Hello` to its end."""
+        loop = asyncio.get_running_loop()
+
+        def send(message: protocol.Message) -> None:
+            with suppress(RuntimeError):  # the loop is gone, and the player with it
+                loop.call_soon_threadsafe(writer.write, protocol.line(message))
+
+        _keep_alive(writer)
+        try:
+            said = await asyncio.wait_for(reader.readline(), self._patience_s)
+            if not said:
+                return  # nobody's: a look whether we are here, or a reserve that was not needed
+            hello = protocol.read_by_engine(said)
+            self._check(hello)
+            self._player = writer
+            self._worker.tell(hello, send)
+            self._greeted.set()
+            self._on_greeted()
+            await self._pass_on(reader, send)
+        except (EngineError, ValueError, OSError, TimeoutError) as error:
+            log.warning("player_refused", reason=str(error))
+            with suppress(OSError):
+                writer.write(protocol.line(protocol.Failed(reason=str(error))))
+        except asyncio.CancelledError:  # the engine ends: up to 3.11 asyncio would print this as a mistake
+            pass
+        finally:
+            if self._player is writer:
+                self._player = None
+                self._greeted.clear()
+                self._worker.rest()
+            writer.close()
+
+    async def _pass_on(self, reader: asyncio.StreamReader, send: Send) -> None:
+        """The player's messages to the worker, until it hangs up. Raises EngineError for one out of turn."""
+        begun = False
+        while data := await reader.readline():
+            message = protocol.read_by_engine(data)
+            begun = begun or isinstance(message, protocol.Begin)
+            if isinstance(message, protocol.Hello) or (isinstance(message, protocol.Revise) and not begun):
+                raise EngineError(f"`{message.kind}` came out of turn")
+            self._worker.tell(message, send)
+
+    async def fail(self, reason: str) -> bool:
+        """Tell the player why there will be no music, waiting for one on its way in; whether it was told."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._greeted.wait(), FAREWELL_S)
+        if self._player is None:
+            return False
+        with suppress(OSError):
+            self._player.write(protocol.line(protocol.Failed(reason=reason)))
+            await self._player.drain()
+        return True
+
+    def _check(self, hello: protocol.ToEngine) -> None:
+        if not isinstance(hello, protocol.Hello) or hello.version != protocol.VERSION:
+            raise EngineError("the first line is no greeting of this version of jazzd")
+        if not hmac.compare_digest(hello.token.encode(), self.token.encode()):
+            raise EngineError("the token is wrong")
+        if self._player:
+            raise EngineError(protocol.IN_USE)
+
+
+def _keep_alive(writer: asyncio.StreamWriter) -> None:
+    """Have the system find out when a player's machine has gone without a word, and free its place."""
+    connection = writer.get_extra_info("socket")
+    if connection.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEP_ALIVE.items():
+        if hasattr(socket, name):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
