@@ -152,7 +152,10 @@ def test_it_is_installed_twice_and_taken_away_once(tools: Callable[[str], Path],
     assert service.path.read_text() == service.text
     found = manager.status(RUN)
     assert (found["installed"], found["current"], found["state"]) == (True, True, "active")
-    assert "--user enable --now jazzd.service" in told.read_text()
+    first = ["daemon-reload", "enable --now --no-block jazzd.service"]
+    again = ["disable --now jazzd.service", "daemon-reload", *first]
+    asked = "show --property=ActiveState --value jazzd.service"
+    assert told.read_text().splitlines() == [f"--user {line}" for line in (*first, *again, asked)]
     assert manager.uninstall(service)
     assert not service.path.exists()
     assert not manager.uninstall(service)
@@ -160,15 +163,30 @@ def test_it_is_installed_twice_and_taken_away_once(tools: Callable[[str], Path],
 
 
 def test_what_fails_leaves_what_was_there(tools: Callable[[str], Path], service: Definition) -> None:
-    tools("echo no bus >&2; exit 1")
+    told = tools("echo no bus >&2; exit 1")
     with pytest.raises(JazzdError, match="no bus"):
         manager.install(service)
     assert not service.path.exists()
     service.path.write_text("older")
+    tools('case "$*" in *enable*) echo no bus >&2; exit 1;; esac')
+    told.unlink()
     with pytest.raises(JazzdError):
         manager.install(service)
     assert service.path.read_text() == "older"
     assert manager.status(RUN)["current"] is False
+    assert told.read_text().count("enable --now --no-block") == 2, "the older one is in force again"
+
+
+def test_settings_that_would_not_start_are_refused(
+    tools: Callable[[str], Path], jazzd: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    told = tools("")
+    (tmp_path / "wrong.toml").write_text("[midi]\nbackend = 'none of these'\n")
+    code, out, err = jazzd("service", "install", "--config", str(tmp_path / "wrong.toml"))
+    assert (code, out) == (2, "")
+    assert "wrong.toml: midi.backend" in err
+    assert not told.exists()
+    assert manager.status(RUN)["installed"] is False
 
 
 def test_without_a_service_manager_there_is_a_sentence(

@@ -23,9 +23,14 @@ ConfigOption = Annotated[
 @app.command()
 def install(config: ConfigOption = None) -> None:
     """Have jazzd start at every login, and now."""
+    from jazzd.config import load
+
     service = _service(config)
+    load(config)  # with wrong settings it would not start, and nobody would see why
     manager.install(service)
-    print(f"{service.path} is written and in force; {service.log} shows what jazzd says")
+    print(
+        f"{service.path} is written: jazzd starts now, and at every login; {service.log} shows what it says"
+    )
 
 
 @app.command()

@@ -33,8 +33,8 @@ def definition(command: Sequence[str], folder: Path | None = None) -> Definition
 
 
 def install(service: Definition) -> None:
-    """Writes the file and puts it in force; again, where it is there already. Raises JazzdError, with nothing
-    half done left behind."""
+    """Writes the file and puts it in force, in the place of what was. Raises JazzdError, with nothing half
+    done left behind."""
     tool = service.enable[0][0]
     if shutil.which(tool) is None:
         raise JazzdError(f"there is no {tool} here: this system does not start services; start `jazzd run`")
@@ -45,14 +45,18 @@ def install(service: Definition) -> None:
             partial.write_text(service.text, encoding=service.encoding)
     except OSError as error:
         raise JazzdError(f"cannot write {service.path}: {error.strerror}") from None
+    if before is not None:
+        _disable(service)  # an older jazzd, or one with other settings, may run
     try:
-        for command in service.enable:
-            _run(command)
+        _enable(service)
     except JazzdError:
+        _disable(service)
         if before is None:
             service.path.unlink(missing_ok=True)
         else:
             service.path.write_bytes(before)
+            with contextlib.suppress(JazzdError):
+                _enable(service)
         raise
 
 
@@ -60,9 +64,7 @@ def uninstall(service: Definition) -> bool:
     """Takes it out and the file away; False where there was none. Raises JazzdError."""
     if not service.path.exists():
         return False
-    for command in service.disable:
-        with contextlib.suppress(JazzdError):  # what is not in force cannot be taken out
-            _run(command)
+    _disable(service)
     service.path.unlink()
     return True
 
@@ -89,6 +91,17 @@ def status(command: Sequence[str]) -> dict[str, object]:
         "state": said,
         "log": service.log,
     }
+
+
+def _enable(service: Definition) -> None:
+    for command in service.enable:
+        _run(command)
+
+
+def _disable(service: Definition) -> None:
+    for command in service.disable:
+        with contextlib.suppress(JazzdError):  # what is not in force cannot be taken out
+            _run(command)
 
 
 def _run(command: Sequence[str]) -> str:

@@ -63,9 +63,10 @@ def define(command: Sequence[str], home: Path, folder: Path) -> Definition:
         config / "systemd" / "user" / NAME,
         TEXT.format(command=" ".join(map(_quoted, command)), folder=str(folder).replace("%", "%%")),
         "utf-8",
-        ((*systemctl, "daemon-reload"), (*systemctl, "enable", "--now", NAME)),
+        # An engine elsewhere may come any time, and READY with it: who installs does not wait for that.
+        ((*systemctl, "daemon-reload"), (*systemctl, "enable", "--now", "--no-block", NAME)),
         ((*systemctl, "disable", "--now", NAME), (*systemctl, "daemon-reload")),
-        (*systemctl, "is-active", NAME),
+        (*systemctl, "show", "--property=ActiveState", "--value", NAME),
         f"journalctl --user -u {NAME} -f",
     )
 
