@@ -57,6 +57,8 @@ def load(path: Path | None = None, overrides: Mapping[str, Mapping[str, object]]
         raise ConfigError(f"environment: {error}; write JAZZD_SECTION__KEY=value") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} is not a TOML file: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{file}: its lists or tables lie too deep in each other") from None
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror}") from None
 
@@ -112,15 +114,17 @@ def _check_variables() -> None:
 def find(path: Path | None = None) -> Path | None:
     """The file that settings come from: `path`, else ./daemon.toml, else the user's; None without one.
 
-    Raises ConfigError when `path` is no file.
+    Raises ConfigError when `path` is no file, or what has the name of one of the others is none.
     """
-    if path is not None:
-        if path.is_dir():
-            raise ConfigError(f"{path}: it is a folder; name the file in it")
-        if not path.is_file():
-            raise ConfigError(f"{path}: there is no such file; without --config jazzd runs on the defaults")
-        return path.absolute()
-    return next((place for place in (Path.cwd() / FILE_NAME, _users_own()) if place.is_file()), None)
+    usual = (Path.cwd() / FILE_NAME, _users_own())
+    file = path or next((place for place in usual if os.path.lexists(place)), None)
+    if file is None or file.is_file():
+        return file and file.absolute()
+    if file.is_dir():
+        raise ConfigError(f"{file}: it is a folder; name the file in it with --config")
+    if os.path.lexists(file):
+        raise ConfigError(f"{file}: it is no file, or a link that leads to none; mend it or take it away")
+    raise ConfigError(f"{file}: there is no such file; without --config jazzd runs on the defaults")
 
 
 def _users_own() -> Path:
@@ -142,7 +146,7 @@ def remember_controls(file: Path | None, numbers: Mapping[str, int]) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as partial:
             partial.write_text(tomlkit.dumps(document))
-    except (OSError, tomlkit.exceptions.TOMLKitError) as error:
+    except (OSError, RecursionError, tomlkit.exceptions.TOMLKitError) as error:
         raise ConfigError(f"{file} cannot be written: {error}; write the number there by hand") from None
     return file
 
@@ -182,13 +186,23 @@ def socket_path() -> Path:
         folder = user_runtime_path("jazzd", appauthor=False)
         folder.mkdir(parents=True, exist_ok=True)
         return folder / "control.sock"
-    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
-        folder = Path(runtime) / "jazzd"
-    else:
-        folder = Path(tempfile.gettempdir()) / f"jazzd-{os.getuid()}"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = folder.lstat()
+    folder = _runtime_folder()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.lstat()
+    except OSError as error:
+        raise JazzdError(f"{folder} cannot be made: {error.strerror}; set JAZZD_SOCKET") from None
     # The temp folder is everybody's: somebody else could have put this name there first.
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise JazzdError(f"{folder} is not a private folder of yours; remove it or set JAZZD_SOCKET")
     return folder / "control.sock"
+
+
+def _runtime_folder() -> Path:
+    """The user's own; cron and su do not say where the session has it, whose daemon they look for."""
+    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
+        return Path(runtime) / "jazzd"
+    session = Path(f"/run/user/{os.getuid()}")
+    if os.access(session, os.W_OK):
+        return session / "jazzd"
+    return Path(tempfile.gettempdir()) / f"jazzd-{os.getuid()}"

@@ -68,6 +68,13 @@ def examine(settings: Settings, file: Path | None = None) -> list[Check]:
     return [check() for check in checks]
 
 
+def examine_without(wrong: ConfigError) -> list[Check]:
+    """The checks that hang on no settings, where these are wrong."""
+    settings = Check("settings", "fail", str(wrong), "mend that; the other checks wait for it")
+    checks = (_system, lambda: settings, _priority, _timer, _folder, _service, _daemon)
+    return [check() for check in checks]
+
+
 def to_json(checks: list[Check]) -> dict[str, Any]:
     """The checks by name, and the worst of their states."""
     order: tuple[State, ...] = ("ok", "warn", "fail")
@@ -198,6 +205,9 @@ def _base(settings: Settings) -> Check:
 
 def _styles(settings: Settings) -> Check:
     folder = settings.styles.folder
+    if not folder.exists():
+        mend = "make it, or set styles.folder to where they are"
+        return Check("styles", "warn", f"there is no folder {folder}", mend)
     found, error = _python(
         "-m", "jazzd", "styles", "--styles", str(folder), "--base", settings.engine.base, "--json"
     )

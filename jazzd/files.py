@@ -1,5 +1,6 @@
 """Files that are written as a whole or not at all."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,12 +11,16 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """A file to write that takes the place of `path` when all went well, and goes away otherwise.
 
-    What was at `path` is whole at any time. Raises OSError.
+    What was at `path` is whole at any time; if that is a link, it stays one. Raises OSError, also where there
+    is a device or a folder.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise OSError(errno.EINVAL, "it is there, and no file", str(path))
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         yield partial
-        os.replace(partial, path)
+        os.replace(partial, target)
     finally:
         with suppress(OSError):
             partial.unlink()

@@ -24,7 +24,9 @@ FAREWELL_S = 0.3
 """How long the end of the process waits for that reader."""
 FILE_LIMIT, FILES = 5 << 20, 4
 """Bytes of a log file, and how many older ones are kept."""
+STDERR = 2
 _RETRY_S = 0.02
+_for_children = STDERR
 
 
 class Writer:
@@ -61,10 +63,13 @@ class Writer:
 
     def _run(self) -> None:
         while (text := self._take()) is not None:
-            with contextlib.suppress(OSError, ValueError):  # nobody reads any more
+            try:
                 self._put(text)
-            if dropped := self._caught_up():
-                structlog.get_logger().warning("log_lines_dropped", n=dropped)
+            except (OSError, ValueError):  # nobody reads any more, or the disk is full
+                self._caught_up(lost=1)
+            else:
+                if dropped := self._caught_up():
+                    structlog.get_logger().warning("log_lines_dropped", n=dropped)
 
     def _take(self) -> str | None:
         with self._changed:
@@ -72,12 +77,13 @@ class Writer:
             self._writing = bool(self._lines)
             return self._lines.popleft() if self._lines else None
 
-    def _caught_up(self) -> int:
+    def _caught_up(self, lost: int = 0) -> int:
         """How many lines were dropped, once all others are written."""
         with self._changed:
             self._writing = False
             self._changed.notify_all()
-            if self._lines:
+            self._dropped += lost
+            if self._lines or lost:
                 return 0
             dropped, self._dropped = self._dropped, 0
             return dropped
@@ -103,14 +109,43 @@ def to_file(path: Path) -> Iterator[None]:
     grown to FILE_LIMIT bytes; level as in `to_stderr`. Raises ConfigError where it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.handlers.RotatingFileHandler(
-            path, maxBytes=FILE_LIMIT, backupCount=FILES, encoding="utf-8"
-        )
+        handler = _Handler(path, maxBytes=FILE_LIMIT, backupCount=FILES, encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"the log {path} cannot be written: {error.strerror}") from None
-    with to_stderr(cast(TextIO, _Rotating(handler))):
+    with to_stderr(cast(TextIO, _Rotating(handler))) as writer, _hearing_children(writer):
         yield
-    handler.close()
+    with contextlib.suppress(OSError):  # the disk is full
+        handler.close()
+
+
+@contextlib.contextmanager
+def _hearing_children(writer: Writer) -> Iterator[None]:
+    """What children write, if they have `for_children` as stderr, goes to the writer, too."""
+    global _for_children
+    end, _for_children = os.pipe()
+
+    def read() -> None:
+        with open(end, encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                writer.write(line)
+
+    threading.Thread(target=read, name="log of children", daemon=True).start()
+    try:
+        yield
+    finally:
+        os.close(_for_children)
+        _for_children = STDERR
+
+
+def for_children() -> int:
+    """The descriptor for what a child process says: it goes where our events go."""
+    return _for_children
+
+
+class _Handler(logging.handlers.RotatingFileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Raises what `emit` could not do, and has caught when it calls this."""
+        raise
 
 
 class _Rotating:
@@ -136,7 +171,7 @@ class _Rotating:
 
 
 @contextlib.contextmanager
-def to_stderr(stream: TextIO | None = None) -> Iterator[None]:
+def to_stderr(stream: TextIO | None = None) -> Iterator[Writer]:
     """Events go to stderr (or `stream`) from here on, at the level that JAZZD_LOG names (else info), and what
     is still queued when the block ends is written if somebody reads it. Raises ConfigError for another
     name."""
@@ -164,7 +199,7 @@ def to_stderr(stream: TextIO | None = None) -> Iterator[None]:
         logger_factory=structlog.WriteLoggerFactory(cast(TextIO, writer)),
     )
     try:
-        yield
+        yield writer
     finally:
         writer.close()
 

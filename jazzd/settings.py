@@ -17,19 +17,22 @@ RESERVED_CONTROLS = frozenset({0, 6, 32, 38, 64, *range(96, 102), *range(120, 12
 """Bank select, data entry, sustain, (N)RPN and channel modes mean something else to every keyboard."""
 
 
-def _host_and_port(value: str) -> str:
+def _is_place(value: str) -> bool:
     host, _, port = value.rpartition(":")
-    if value and not (host and port.isdecimal() and int(port) <= 65535):
+    return bool(host) and port.isdecimal() and int(port) <= 65535
+
+
+def _host_and_port(value: str) -> str:
+    if value and not _is_place(value):
         raise ValueError('it is written "HOST:PORT", for example "127.0.0.1:9080", or ""')
     return value
 
 
 def _engine_address(value: str) -> str:
-    if value.startswith("tcp://"):
-        _host_and_port(value.removeprefix("tcp://"))
-    elif value and not value.removeprefix("unix:"):
+    kind, _, place = value.partition(":")
+    if kind == "unix" and not place:
         raise ValueError("the path after unix: is missing")
-    elif value and not value.startswith("unix:"):
+    if value and kind != "unix" and not (value.startswith("tcp://") and _is_place(place[2:])):
         raise ValueError('it is written "unix:PATH", "tcp://HOST:PORT" or ""')
     return value
 

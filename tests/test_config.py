@@ -1,9 +1,14 @@
+import os
 import stat
+import sys
+import tempfile
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from jazzd import config
 from jazzd.config import load, read_token, remember_controls, socket_path
 from jazzd.errors import ConfigError, JazzdError
 from jazzd.settings import Settings
@@ -83,7 +88,18 @@ def test_the_styles_folder_is_relative_to_who_names_it(
             "[midi]\ntcp_listen = '9080'",
             "midi.tcp_listen: '9080' is not allowed: it is written \"HOST:PORT\"",
         ),
-        ("[engine]\naddress = 'http://x:1'", "engine.address"),
+        *(
+            (f"[engine]\naddress = '{address}'", "engine.address: ")
+            for address in (
+                "http://x:1",
+                "tcp://",
+                "tcp://x",
+                "tcp://:9",
+                "tcp://x:99999",
+                "tcp:x:9",
+                "unix:",
+            )
+        ),
         ("[solo\n", "is not a TOML file"),
     ],
 )
@@ -123,9 +139,44 @@ def test_an_unreadable_file_is_refused(tmp_path: Path, text: bytes | None) -> No
         load(path)
 
 
+@pytest.mark.parametrize("bracket", ["[", "{a="])
+def test_a_file_without_end_in_depth_is_refused(tmp_path: Path, bracket: str) -> None:
+    file = written(tmp_path, f"a={100_000 * bracket}")
+    with pytest.raises(ConfigError, match=r"some\.toml"):
+        load(file)
+    with pytest.raises(ConfigError, match=r"some\.toml"):
+        remember_controls(file, {"style": 90})
+
+
 def test_a_folder_in_place_of_a_file_is_called_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="it is a folder"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (Path.mkdir, "it is a folder"),
+        (os.mkfifo, "it is no file"),
+        (lambda path: path.symlink_to("nowhere"), "a link that leads to none"),
+    ],
+)
+def test_what_has_the_file_s_name_and_is_none_is_told(
+    tmp_path: Path, made: Callable[[Path], None], said: str
+) -> None:
+    """It is somebody's mistake, and not the same as no file."""
+    made(tmp_path / "daemon.toml")
+    with pytest.raises(ConfigError, match=said):
+        load()
+
+
+def test_a_file_that_is_a_link_stays_one(tmp_path: Path) -> None:
+    """Many keep all their settings in one repository."""
+    link, file = tmp_path / "daemon.toml", written(tmp_path, "")
+    link.symlink_to(file)
+    assert remember_controls(link, {"style": 90}) == link
+    assert link.is_symlink()
+    assert "style = 90" in file.read_text()
 
 
 def test_the_runtime_folder_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,6 +186,23 @@ def test_the_runtime_folder_is_private(tmp_path: Path, monkeypatch: pytest.Monke
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     path.parent.chmod(0o755)
     with pytest.raises(JazzdError, match="private"):
+        socket_path()
+
+
+def test_who_does_not_know_the_session_s_folder_looks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As cron and su do: else they would take the user's daemon for none, and start a second one."""
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    there = list[Path]()
+    monkeypatch.setattr(os, "access", lambda path, mode: there.append(path) or True)
+    assert config._runtime_folder() == Path(f"/run/user/{os.getuid()}/jazzd")
+    assert there == [Path(f"/run/user/{os.getuid()}")]
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert config._runtime_folder() == Path(tempfile.gettempdir()) / f"jazzd-{os.getuid()}"
+
+
+def test_a_runtime_folder_that_cannot_be_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", sys.executable)
+    with pytest.raises(JazzdError, match="set JAZZD_SOCKET"):
         socket_path()
 
 

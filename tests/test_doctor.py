@@ -212,6 +212,23 @@ def test_a_script_learns_it_from_the_exit_code(
         assert "found [it]" in out
 
 
+def test_wrong_settings_are_a_check_among_others(
+    jazzd: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    (tmp_path / "wrong.toml").write_text("solo = 3")
+    code, out, err = jazzd("doctor", "--json", "--config", str(tmp_path / "wrong.toml"))
+    checks = {check["name"]: check for check in json.loads(out)["checks"]}
+    assert (code, err) == (1, "")
+    assert "solo: 3 is not allowed" in checks["settings"]["found"]
+    assert {"system", "runtime folder", "daemon"} <= checks.keys()
+    assert [name for name, check in checks.items() if check["state"] == "fail"] == ["settings"]
+
+
+def test_a_folder_of_styles_that_is_not_there_is_told(tmp_path: Path) -> None:
+    found = doctor._styles(Settings.model_validate({"styles": {"folder": tmp_path / "stiles"}}))
+    assert (found.state, found.found) == ("warn", f"there is no folder {tmp_path / 'stiles'}")
+
+
 def test_what_another_python_says_comes_back() -> None:
     assert doctor._python("-c", "print(3)") == ("3", "")
     assert doctor._python("-c", "raise SystemExit('jazzd: no base')") == ("", "no base")

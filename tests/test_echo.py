@@ -46,6 +46,28 @@ def test_one_or_two_may_be_a_coincidence_and_more_are_a_loop(guard: EchoGuard, c
     assert looped(guard, clock, 10) == [False] * (LOOPED - 1) + [True] * (11 - LOOPED)
 
 
+def test_a_chord_of_what_was_just_played_is_the_humans(guard: EchoGuard, clock: Clock) -> None:
+    """The solo runs up the chord, and then the human strikes it, just as hard."""
+    for pitch in (48, 52, 55, 59):
+        guard.sent(on(pitch))
+        clock.time += 0.06
+    assert not any([guard.heard(on(pitch), clock.time) for pitch in (48, 52, 55, 59)])
+    clock.time += 1.0
+    for pitch in (48, 52, 55, 59):  # both at once, as with a chordal style
+        guard.sent(on(pitch))
+    assert not any([guard.heard(on(pitch), clock.time + 0.01) for pitch in (48, 52, 55, 59)])
+
+
+def test_chords_in_a_loop_are_found_from_the_second_on(guard: EchoGuard, clock: Clock) -> None:
+    found = []
+    for _ in range(3):
+        clock.time += 0.5
+        for pitch in (48, 52, 55):
+            guard.sent(on(pitch))
+        found.append([guard.heard(on(pitch), clock.time + 0.01) for pitch in (48, 52, 55)])
+    assert found == [[False] * 3, [True] * 3, [True] * 3]
+
+
 def test_in_a_loop_what_the_human_plays_is_still_theirs(guard: EchoGuard, clock: Clock) -> None:
     looped(guard, clock)
     guard.sent(on(70))

@@ -365,7 +365,7 @@ def test_a_run_goes_on_with_its_own_recipe(tmp_path: Path) -> None:
         (["--targets", "q_proj,nose"], 2, "--targets: only q_proj"),
         (["--title", "two\nlines"], 2, "--title: "),
         (["--base", "nowhere"], 1, "nowhere/config.json: cannot be read"),
-        (["--name", "there"], 1, "styles has a style there already"),
+        (["--name", "there"], 1, "styles/there is a style already"),
         (["--out", "earlier"], 1, "earlier holds an earlier run; go on with --resume"),
         ([], 1, "music: there is no such folder"),
     ],
@@ -373,8 +373,8 @@ def test_a_run_goes_on_with_its_own_recipe(tmp_path: Path) -> None:
 def test_what_cannot_be_is_one_sentence(
     words: list[str], code: int, said: str, jazzd: Run, tiny_base: Path
 ) -> None:
-    Path("styles").mkdir()
-    Path("styles/there.safetensors").touch()
+    Path("styles/there").mkdir(parents=True)
+    Path("styles/there/adapter_config.json").touch()
     Path("earlier").mkdir()
     Path("earlier/recipe.json").touch()
     words = [*([] if "--name" in words else ["--name", "new"]), *words]
@@ -385,6 +385,20 @@ def test_what_cannot_be_is_one_sentence(
     assert said in err
     assert err.count("\n") == 1
     assert not Path("runs").exists()
+
+
+def test_a_style_of_that_name_is_put_aside(
+    learned: Learned, midi: Path, recipe: StyleRecipe, tmp_path: Path
+) -> None:
+    assert learned.result.replaced is None
+    before = tmp_path / "styles" / "walking.safetensors"
+    before.parent.mkdir()
+    before.write_bytes(b"another style")
+    again = learn(midi, tmp_path, replace(recipe, epochs=1))
+    assert again.result.path == before
+    assert before.read_bytes() != b"another style"
+    assert again.result.replaced is not None
+    assert again.result.replaced.read_bytes() == b"another style"
 
 
 def test_too_little_music_is_one_sentence(midi: Path, recipe: StyleRecipe, tmp_path: Path) -> None:

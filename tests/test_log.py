@@ -1,14 +1,26 @@
 import fcntl
 import json
 import os
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
+from disk import full
 
 from jazzd import log
 from jazzd.errors import ConfigError
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 @pytest.fixture(autouse=True)
@@ -83,6 +95,38 @@ def test_a_reader_that_stands_still_stops_nothing_and_hears_how_much_it_missed(
             assert len(numbers) == 2 * log.QUEUE_LIMIT - missed
             logger.info("heard_again")
             assert json.loads(reader.readline())["event"] == "heard_again"
+
+
+def test_a_full_disk_costs_lines_that_are_counted(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "jazzd.log"
+
+    def events() -> list[dict[str, Any]]:
+        return [json.loads(line) for line in file.read_text().splitlines()]
+
+    with log.to_file(file):
+        logger = structlog.get_logger()
+        logger.info("before")
+        wait_until(lambda: file.stat().st_size > 0)
+        with full(file.stat().st_size):
+            for number in range(500):
+                logger.info("chord_captured", n=number)
+            logger.info("the_last_of_these")
+            time.sleep(0.2)
+        logger.info("after")
+        wait_until(lambda: "log_lines_dropped" in file.read_text())
+    assert events()[0]["event"] == "before"
+    assert events()[-1]["event"] == "log_lines_dropped"
+    assert 0 < events()[-1]["n"] <= 501
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_children_say_goes_where_events_go(tmp_path: Path) -> None:
+    assert log.for_children() == 2
+    with log.to_file(tmp_path / "jazzd.log"):
+        child = "import sys; sys.stderr.write('no backend\\n')"
+        subprocess.run([sys.executable, "-c", child], stderr=log.for_children(), check=True)
+        wait_until(lambda: (tmp_path / "jazzd.log").read_text() == "no backend\n")
+    assert log.for_children() == 2
 
 
 def test_the_end_waits_for_a_reader_that_stands_still_but_briefly(

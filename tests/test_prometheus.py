@@ -1,3 +1,4 @@
+import os
 import re
 import subprocess
 import sys
@@ -64,3 +65,10 @@ def test_the_command_writes_the_file_and_says_when_nobody_plays(private_user: Pa
     ended = subprocess.run([*command[:-1], str(tmp_path / "no" / "file")], capture_output=True, text=True)
     assert ended.returncode == 1
     assert "cannot be written" in ended.stderr
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for none in (str(pipe), ""):
+        ended = subprocess.run([*command[:-1], none], capture_output=True, text=True)
+        assert ended.returncode == 1
+        assert "cannot be written: it is there, and no file" in ended.stderr
+    assert pipe.is_fifo()

@@ -442,6 +442,23 @@ def test_the_command_can_be_ended_while_it_loads(number: signal.Signals, private
     assert "Traceback" not in said
 
 
+async def test_two_engines_cannot_have_one_socket(listen: str) -> None:
+    async with engine(listen) as served:
+        await served.welcome()
+        with pytest.raises(EngineError, match="another engine listens there"):
+            await serve(listen, tiny.loaded)
+    with pytest.raises(FileNotFoundError):  # it goes with its engine
+        os.stat(listen.removeprefix("unix:"))
+    async with engine(listen) as served:
+        await served.welcome()
+
+
+async def test_an_address_without_a_place_is_none() -> None:
+    for address in ("unix:", "tcp:", "tcp://", "fd:", "nonsense"):
+        with pytest.raises(EngineError, match="use unix:PATH or tcp://HOST:PORT"):
+            await serve(address, tiny.loaded)
+
+
 async def test_other_machines_need_a_token() -> None:
     with pytest.raises(EngineError, match="without a token"):
         await serve("tcp://0.0.0.0:7777", tiny.loaded)

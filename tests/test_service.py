@@ -46,9 +46,12 @@ def test_the_shipped_file_is_what_is_written(name: str, monkeypatch: pytest.Monk
     assert (ROOT / name).read_text(encoding=made.encoding) == made.text
 
 
-def test_systemd_has_nothing_to_say_against_the_unit(tmp_path: Path) -> None:
-    file = tmp_path / "jazzd.service"
-    file.write_text(systemd.define([sys.executable, "-m", "jazzd", "run"], tmp_path, tmp_path).text)
+@pytest.mark.parametrize("folder", ["plain", "a $HOME 100%n; ü"])
+def test_systemd_has_nothing_to_say_against_the_unit(tmp_path: Path, folder: str) -> None:
+    file, program = tmp_path / "jazzd.service", tmp_path / folder / "python"
+    program.parent.mkdir()
+    program.symlink_to(sys.executable)
+    file.write_text(systemd.define([str(program), "-m", "jazzd", "run"], tmp_path, tmp_path).text)
     _check_unit(file.read_text())
     if shutil.which("systemd-analyze"):
         said = subprocess.run(
@@ -87,7 +90,13 @@ def test_the_unit_quotes_the_command() -> None:
         if "ExecStart" in line
     )
     assert line == 'ExecStart="/opt/jazz d/bin/python" -m jazzd run --config "/home/a & b/100%%.toml"'
-    assert systemd._quoted('a"b$c\\') == '"a\\"b$$c\\\\"'
+    assert systemd._line(["/a$b", 'a"b$c\\', "d\ne"]) == '"/a$b" "a\\"b$$c\\\\" "d\\ne"'
+    for folder in ("/ends in a space ", "/or\\", "/two\nlines"):
+        with pytest.raises(JazzdError, match="cannot be a service's folder"):
+            systemd.define(COMMAND, Path("/h"), Path(folder))
+    for program in ('/the "new"/python', "/back\\slash", "/two\nlines"):
+        with pytest.raises(JazzdError, match="systemd starts nothing of the name"):
+            systemd.define([program, "run"], Path("/h"), Path("/h"))
 
 
 def test_the_agent_is_a_plist() -> None:

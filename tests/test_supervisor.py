@@ -393,6 +393,29 @@ async def test_an_engine_elsewhere_is_used_and_looked_for_again(
     assert {event["event"] for event in logged} == {"engine_lost"}
 
 
+async def test_an_engine_elsewhere_that_will_not_have_us_is_asked_again(
+    private_user: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its token or its player may change at any time, and ours plays on then without a new start."""
+    monkeypatch.setattr(supervisor, "BACK_OFF_S", (0.01,))
+    path = private_user / "engine.sock"
+
+    async def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(protocol.line(protocol.Failed(reason=protocol.IN_USE)))
+        writer.close()
+
+    with capture_logs() as logged:
+        async with playing([], f"unix:{path}") as player:
+            async with await asyncio.start_unix_server(refuse, path):
+                await player.until(lambda: len(logged) > 2)
+                assert player.keeper.state == "failed"
+            async with kept_by_somebody_else(f"unix:{path}"):
+                await player.ready()
+                await player.end()
+    refused = [event["reason"] for event in logged if event["event"] == "engine_lost"]
+    assert f"the engine at unix:{path} says: {protocol.IN_USE}" in refused
+
+
 async def test_messages_without_an_engine_are_lost_without_a_word() -> None:
     Supervisor([]).send(REVISE)
 

@@ -1,6 +1,7 @@
 """The commands. Whatever needs the model is imported inside its command, so that the rest starts at once."""
 
 import errno
+import os
 import sys
 from importlib.metadata import version
 from typing import Annotated
@@ -12,6 +13,8 @@ from jazzd.errors import ConfigError, JazzdError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """The disk is: Python does not say which file was to be written."""
+
+STDERR = 2
 
 app = typer.Typer(
     name="jazzd",
@@ -49,6 +52,7 @@ def _options(
 
 def main() -> None:
     """Runs a command. Exit code 0 done, 1 could not, 2 wrong usage; a traceback is a bug."""
+    _open_what_is_closed()
     try:
         app(prog_name="jazzd")
     except ConfigError as error:
@@ -63,6 +67,14 @@ def main() -> None:
         if isinstance(error, RuntimeError) and not _out_of_memory(error):
             raise
         sys.exit(_complain("out of memory: close what else uses it, or take a smaller base", 1))
+
+
+def _open_what_is_closed() -> None:
+    """Who starts us may have closed stdin, stdout or stderr: the next file opened would be taken for it."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115  (until the end)
 
 
 def _out_of_memory(error: RuntimeError) -> bool:

@@ -261,8 +261,8 @@ def _make_style(
     settings = load()
     folder = folder or settings.styles.folder
     check_folder(folder)
-    if not resume and any(folders.name_of(path) == name for path in folders.paths(folder)):
-        raise StyleError(f"{folder} has a style {name} already; remove it first, or choose another --name")
+    if any(folders.name_of(path) == name and path.is_dir() for path in folders.paths(folder)):
+        raise StyleError(f"{folder}/{name} is a style already; remove it first, or choose another --name")
     usual = {"base": settings.engine.base}
     recipe = resumed(run, StyleRecipe, given, usual) if resume else chosen(StyleRecipe, usual | given)
 
@@ -276,3 +276,5 @@ def _make_style(
     if result.style >= result.base:
         print(f"{name} foretells them no better than the base does: it needs more music to learn from")
     print(f"{name} is in {result.path}: a running daemon has it at once")
+    if result.replaced:
+        print(f"the style of that name that was there before is {result.replaced} now")

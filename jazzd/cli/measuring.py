@@ -222,9 +222,13 @@ def doctor(
     from rich.table import Table
 
     from jazzd.config import find, load
-    from jazzd.doctor import examine, to_json
+    from jazzd.doctor import examine, examine_without, to_json
 
-    told = to_json(examine(load(config), find(config)))
+    try:
+        checks = examine(load(config), find(config))
+    except ConfigError as error:
+        checks = examine_without(error)
+    told = to_json(checks)
     if as_json:
         show(told, as_json)
     else:

@@ -61,7 +61,7 @@ def run(
     from jazzd.music.chart import read
     from jazzd.player import daemon
 
-    overrides: dict[str, dict[str, object]] = {"engine": {}, "styles": {}, "solo": {}, "takes": {}}
+    overrides: dict[str, dict[str, object]] = {}
     for section, key, value in (
         ("engine", "base", base),
         ("engine", "dtype", dtype),
@@ -70,7 +70,7 @@ def run(
         ("takes", "folder", record and str(record.absolute())),
     ):
         if value is not None:
-            overrides[section][key] = value
+            overrides.setdefault(section, {})[key] = value
     file = find(config)
     settings = load(file, overrides)
     if settings.solo.chart:

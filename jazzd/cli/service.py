@@ -23,10 +23,7 @@ ConfigOption = Annotated[
 @app.command()
 def install(config: ConfigOption = None) -> None:
     """Have jazzd start at every login, and now."""
-    from jazzd.config import load
-
     service = _service(config)
-    load(config)  # with wrong settings it would not start, and nobody would see why
     manager.install(service)
     print(
         f"{service.path} is written: jazzd starts now, and at every login; {service.log} shows what it says"
@@ -36,7 +33,7 @@ def install(config: ConfigOption = None) -> None:
 @app.command()
 def uninstall() -> None:
     """Stop it, and have it start no more."""
-    service = _service(None)
+    service = manager.definition(manager.RUN)
     if not manager.uninstall(service):
         raise JazzdError(f"there is no {service.path}; nothing to do")
     print(f"{service.path} is gone")
@@ -59,7 +56,8 @@ def print_definition(config: ConfigOption = None, as_json: JsonOption = False) -
 
 
 def _service(config: Path | None) -> Definition:
-    from jazzd.config import find
+    from jazzd.config import find, load
 
+    load(config)  # with wrong settings it would not start, and nobody would see why
     file = find(config)  # named, so that the service can be seen to play by it
     return manager.definition([*manager.RUN, "--config", str(file)] if file else manager.RUN)

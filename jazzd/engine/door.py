@@ -90,7 +90,7 @@ class Door:
         if not isinstance(hello, protocol.Hello) or hello.version != protocol.VERSION:
             raise EngineError("the first line is no greeting of this version of jazzd")
         if not hmac.compare_digest(hello.token.encode(), self.token.encode()):
-            raise EngineError("the token is wrong")
+            raise EngineError("the token is wrong; give both the same, by engine.token_file and --token-file")
         if self._player:
             raise EngineError(protocol.IN_USE)
 

@@ -1,6 +1,7 @@
 """The engine process: a loop that lets players in and moves lines, and the worker's thread beside it."""
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -73,10 +74,8 @@ async def _listen(listen: str, door: Door, stopped: asyncio.Event) -> Callable[[
             )
             talk.add_done_callback(lambda _: stopped.set())
             return talk.cancel
-        if kind == "unix":
-            server = await asyncio.start_unix_server(door.talk, rest, limit=LINE_LIMIT)
-            os.chmod(rest, 0o600)
-            return server.close
+        if kind == "unix" and rest:
+            return await _listen_at(rest, door)
         if kind == "tcp" and (address := urlsplit(listen)).hostname and address.port is not None:
             if address.hostname not in LOOPBACK and not door.token:
                 raise EngineError(
@@ -90,3 +89,19 @@ async def _listen(listen: str, door: Door, stopped: asyncio.Event) -> Callable[[
         raise EngineError(f"cannot listen on {listen!r}: {error.strerror or error}") from None
     except ValueError as error:
         raise EngineError(f"cannot listen on {listen!r}: {error}; use unix:PATH or tcp://HOST:PORT") from None
+
+
+async def _listen_at(path: str, door: Door) -> Callable[[], object]:
+    """The socket goes with its engine. Raises OSError, also where another engine has it."""
+    with socket.socket(socket.AF_UNIX) as other:
+        if other.connect_ex(path) == 0:  # asyncio would take it away from that one
+            raise OSError(errno.EADDRINUSE, "another engine listens there")
+    server = await asyncio.start_unix_server(door.talk, path, limit=LINE_LIMIT)
+    os.chmod(path, 0o600)
+
+    def close() -> None:
+        server.close()
+        with suppress(OSError):
+            os.unlink(path)
+
+    return close

@@ -125,7 +125,7 @@ def _read(path: Path) -> dict[str, Any]:
         given = json.loads(path.read_text())
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}); is this a base folder?") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: not a JSON file ({error})") from None
     if not isinstance(given, dict):
         raise ModelError(f"{path}: not a JSON object")

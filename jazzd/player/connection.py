@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from jazzd import log
 from jazzd.engine import protocol
 from jazzd.errors import EngineError
 
@@ -162,7 +163,8 @@ async def spawn(command: Sequence[str]) -> Connection:
                 "--listen",
                 f"fd:{theirs.fileno()}",
                 stdin=subprocess.DEVNULL,
-                stdout=2,  # our stdout belongs to our user
+                stdout=log.for_children(),  # our stdout belongs to our user
+                stderr=log.for_children(),
                 pass_fds=[theirs.fileno()],
                 **_apart(),
             )

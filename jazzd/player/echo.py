@@ -1,5 +1,6 @@
 """An output that is wired back to the input: what comes back is not music."""
 
+import itertools
 import threading
 from collections import deque
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ from jazzd.player.clock import Clock
 
 WITHIN_S = 0.25
 """What comes back does so sooner than this."""
-LOOPED = 3
-"""So many notes running that have all come back are a loop; one or two may be a coincidence."""
+LOOPED, ALIKE_S = 3, 0.04
+"""So many notes running that have all come back, after the same time give or take, are a loop. One or two may
+be a coincidence, and so are the keys of a chord of which all were played just then, one after another."""
 WARN_AGAIN_S = 60.0
 MOST = 512
 
@@ -27,7 +29,7 @@ class _Sent:
     velocity: int
     passed_on: bool
     """The human holds this key: it was theirs (thru), and they may well strike it again."""
-    back: bool = False
+    back_after_s: float | None = None
 
 
 class EchoGuard:
@@ -66,18 +68,25 @@ class EchoGuard:
     def _echo(self, key: Key, velocity: int, at: float) -> _Sent | None:
         """What was sent just now and may be this; a key that is not held can be struck by a human."""
         for sent in self._sent:
-            fresh = not sent.back and at - sent.at <= WITHIN_S
+            fresh = sent.back_after_s is None and at - sent.at <= WITHIN_S
             if fresh and (sent.key, sent.velocity) == (key, velocity):
                 if sent.passed_on and key not in self._held:
                     continue
-                sent.back = True
+                sent.back_after_s = at - sent.at
                 return sent
         return None
 
     def _looped(self, echo: _Sent) -> bool:
-        """Whether this note and those that were sent before it have all come back."""
-        until = [sent for sent in self._sent if sent.at <= echo.at]
-        return len(until) >= LOOPED and all(sent.back for sent in until[-LOOPED:])
+        """Whether this note and those that were sent before it have all come back. Those of one moment do not
+        tell: a human may play the same chord."""
+        delays: list[float] = []
+        for sent in itertools.dropwhile(lambda sent: sent is not echo, reversed(self._sent)):
+            if sent.back_after_s is None:
+                return False
+            delays.append(sent.back_after_s)
+            if len(delays) >= LOOPED and echo.at - sent.at > ALIKE_S:
+                return max(delays) - min(delays) <= ALIKE_S
+        return False
 
     def _warn(self, at: float) -> None:
         if at - self._warned_at > WARN_AGAIN_S:

@@ -89,7 +89,7 @@ class Supervisor:
     async def run(self, callbacks: Callbacks) -> None:
         """Keeps an engine alive until cancelled, and then leaves none behind.
 
-        Raises ModelError or EngineError if the very first one refuses to start: the settings are wrong.
+        Raises ModelError if the very first one of ours refuses to start: the settings are wrong.
         """
         try:
             await self._keep(callbacks)
@@ -175,6 +175,8 @@ class Supervisor:
                 callbacks.styles(styles)
             case protocol.Pong(n=n):
                 self._pong = n
+            case protocol.Failed(reason=reason) if self._address:  # it may be mended over there at any time
+                raise EngineError(f"the engine at {self._address} says: {reason}")
             case protocol.Failed(reason=reason) if self.ready is None:
                 raise ModelError(reason)
             case protocol.Failed(reason=reason):

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from jazzd.errors import JazzdError
 from jazzd.service.definition import Definition
 
 NAME = "jazzd.service"
@@ -55,13 +56,13 @@ WantedBy=default.target
 
 
 def define(command: Sequence[str], home: Path, folder: Path) -> Definition:
-    """The unit that runs `command` in `folder`."""
+    """The unit that runs `command` in `folder`. Raises JazzdError for what no unit can name."""
     systemctl = ("systemctl", "--user")
     config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
     return Definition(
         "systemd",
         config / "systemd" / "user" / NAME,
-        TEXT.format(command=" ".join(map(_quoted, command)), folder=str(folder).replace("%", "%%")),
+        TEXT.format(command=_line(command), folder=_plain(folder).replace("%", "%%")),
         "utf-8",
         # An engine elsewhere may come any time, and READY with it: who installs does not wait for that.
         ((*systemctl, "daemon-reload"), (*systemctl, "enable", "--now", "--no-block", NAME)),
@@ -71,7 +72,24 @@ def define(command: Sequence[str], home: Path, folder: Path) -> Definition:
     )
 
 
+def _line(command: Sequence[str]) -> str:
+    """As systemd reads it (systemd.service(5), "Command lines"), which is not how a shell does: variables are
+    put into all words but the first, where it allows neither quotes nor backslashes. Raises JazzdError."""
+    if set(command[0]) & set("\"'\\") or not command[0].isprintable():
+        raise JazzdError(
+            f"systemd starts nothing of the name {command[0]!r}: install jazzd in another folder"
+        )
+    program, *words = map(_quoted, command)
+    return " ".join((program, *(word.replace("$", "$$") for word in words)))
+
+
 def _quoted(word: str) -> str:
-    """As systemd reads it (systemd.service(5), "Command lines"), which is not how a shell does."""
-    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
-    return escaped if escaped == word and word.isprintable() and " " not in word else f'"{escaped}"'
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("\n", "\\n")
+    return escaped if escaped == word and word.isprintable() and not set(word) & set(" $") else f'"{escaped}"'
+
+
+def _plain(folder: Path) -> str:
+    """Raises JazzdError for what cannot be said where systemd knows no quotes."""
+    if (name := str(folder)) != name.strip().rstrip("\\") or "\n" in name:
+        raise JazzdError(f"{name!r} cannot be a service's folder: rename it, or install from another one")
+    return name

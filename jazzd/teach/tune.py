@@ -1,6 +1,7 @@
 """Training a style: the factors of an adapter on a frozen base (`jazzd finetune`)."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,6 +24,7 @@ from jazzd.moonbeam.model import Moonbeam
 from jazzd.moonbeam.targets import Adapter, Place
 from jazzd.moonbeam.tokens import ONSET, Vocabulary
 from jazzd.styles import style
+from jazzd.styles.container import replacing
 from jazzd.styles.manifest import Manifest
 from jazzd.styles.style import BaseFacts, Style
 from jazzd.teach import audition, line, loss, train
@@ -50,7 +52,7 @@ STRENGTHS = (1.0, 0.75, 0.5, 0.25)
 """How much of what was learned may be kept. What a few pieces teach is too much of a good thing for others:
 three quarters of it foretold the validation pieces of all three players in the box best."""
 HELD_OUT = "held_out"
-BEST = "best.safetensors"
+BEST, REPLACED = "best.safetensors", "replaced.safetensors"
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class Result:
     """How much of what was learned is in the style."""
     held_out: bool = True
     """Otherwise there was one tune alone, and these are of its end, which the training was stopped by."""
+    replaced: Path | None = None
+    """Where the style is that `path` was before."""
 
 
 def train_style(
@@ -93,6 +97,8 @@ def train_style(
     _tell(pieces, console)
     base = weights.load(choices.base, resident.element_type(choices.dtype), choices.numerics)
     train.begin(run, choices, pieces)
+    if not resume and leads():
+        _put_aside(target, run / REPLACED)
     course = _course(pieces, run, target.stem, choices, config, manifest)
     trainer = Trainer(subject(base.model, choices, course.steps), choices.batch_size, choices.seed)
     history, judging = History.load(run, writes=leads()), _batches(_judging(pieces), config, choices)
@@ -102,7 +108,8 @@ def train_style(
     trainer.weights = _factors(style.read(run / BEST, facts).adapter, manifest)
     strength = _temper(trainer, course.validation[HELD_OUT])
     best = _adapter(trainer.weights, manifest, config)
-    result = Result(target, plain, trainer.validate(judging), strength, held_out=not _alone(pieces))
+    replaced = run / REPLACED if (run / REPLACED).exists() else None
+    result = Result(target, plain, trainer.validate(judging), strength, not _alone(pieces), replaced)
     told = json.dumps(_summary(choices, history, pieces, result))
     if leads():
         with train.writing(run):
@@ -110,6 +117,13 @@ def train_style(
         charts = [line.of_piece(piece) for piece in _judging(pieces)]
         _audition(run, base, Style(manifest, best), charts, console)
     return result
+
+
+def _put_aside(target: Path, aside: Path) -> None:
+    """Copies the style that is there before this run, if one is. Raises StyleError."""
+    if target.is_file():
+        with replacing(aside) as partial:
+            shutil.copyfile(target, partial)
 
 
 def _stoppable(pieces: Sequence[Piece], source: Path) -> list[Piece]:
