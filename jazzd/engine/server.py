@@ -94,10 +94,14 @@ async def _listen(listen: str, door: Door, stopped: asyncio.Event) -> Callable[[
 async def _listen_at(path: str, door: Door) -> Callable[[], object]:
     """The socket goes with its engine. Raises OSError, also where another engine has it."""
     with socket.socket(socket.AF_UNIX) as other:
-        if other.connect_ex(path) == 0:  # asyncio would take it away from that one
+        other.setblocking(False)
+        if other.connect_ex(path) in (0, errno.EAGAIN):  # asyncio would take it away from that one
             raise OSError(errno.EADDRINUSE, "another engine listens there")
-    server = await asyncio.start_unix_server(door.talk, path, limit=LINE_LIMIT)
-    os.chmod(path, 0o600)
+    before = os.umask(0o177)
+    try:
+        server = await asyncio.start_unix_server(door.talk, path, limit=LINE_LIMIT)
+    finally:
+        os.umask(before)
 
     def close() -> None:
         server.close()
