@@ -34,7 +34,8 @@ class _Reel:
     """The last messages that were played, in memory that does not grow; for any thread."""
 
     def __init__(self) -> None:
-        self._room = bytearray(MOST_MESSAGES * takes.PLAYED.size)
+        # Copied, or the system would give the memory only when it is written.
+        self._room = bytearray(bytes(MOST_MESSAGES * takes.PLAYED.size))
         self._count = 0
         self._lock = threading.Lock()
 

@@ -26,7 +26,7 @@ LISTEN_EVERY_S = 60.0
 WARM_S = 15.0
 """By then a daemon has loaded and played all that it will."""
 GROWTH = 1.05
-"""What the memory of the player may become in the second half."""
+"""What the memory of the player may become in the second half, once each kind of fault has struck it."""
 
 
 @dataclass
@@ -42,15 +42,17 @@ class Findings:
 def rage(folder: Path, seed: int, minutes: float, patience: float) -> dict[str, Any]:
     """As many faults as belong in so many minutes; recoveries may take `patience` times what they should."""
     found = Findings()
-    first, second = plan(minutes)
+    first, once, second = plan(minutes)
     with Rig(folder, seed) as rig, Progress(console=Console(stderr=True)) as progress:
         rig.first_music()
-        bar = progress.add_task("faults", total=len(first) + len(second))
+        bar = progress.add_task("faults", total=len(first) + len(once) + len(second))
         storm = Storm(rig, random.Random(seed), found, patience, lambda: progress.advance(bar))
         storm.blow(first, minutes * 30)
         time.sleep(max(0.0, rig.born + WARM_S - time.perf_counter()))
+        share = len(once) / max(1, len(once) + len(second))
+        storm.blow(once, minutes * 30 * share)
         before = memory_mb(rig.daemon.pid)
-        storm.blow(second, minutes * 30)
+        storm.blow(second, minutes * 30 * (1 - share))
         storm.listen()
         after = memory_mb(rig.daemon.pid)
         found.broken += [f"the player died: {crash}" for crash in rig.crashes]
@@ -67,18 +69,22 @@ def rage(folder: Path, seed: int, minutes: float, patience: float) -> dict[str, 
     return _report(seed, minutes, found) | figures
 
 
-def plan(minutes: float) -> tuple[list[Fault], list[Fault]]:
-    """The faults of the first half and of the second.
+def plan(minutes: float) -> tuple[list[Fault], list[Fault], list[Fault]]:
+    """The faults of the first half, and of the second one of each kind and the others.
 
     The player is killed in the first half only, so that it can be seen what the rest does to the memory of
-    one. A new player lets its first engine be killed soon, so most of those are there, too.
+    one. A new player lets its first engine be killed soon, so most of those are there, too. What a fault
+    needs for the first time, such as the buffers of a flood, stays: what more of its kind need is growth.
     """
     halves: tuple[list[Fault], list[Fault]] = ([], [])
     for fault in FAULTS:
         for number in range(max(1, round(fault.times * minutes / 10))):
             second = number % 3 == 1 if fault.ends_engine else number % 2 == 1
             halves[second and not fault.ends_player].append(fault)
-    return halves
+    once = list(dict.fromkeys(halves[1]))
+    for fault in once:
+        halves[1].remove(fault)
+    return halves[0], once, halves[1]
 
 
 class Storm:
