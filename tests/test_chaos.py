@@ -16,15 +16,13 @@ SEED = 3
 
 
 def test_ten_minutes_hold_all_the_faults_that_were_promised() -> None:
-    parts = first, once, second = plan(10.0)
-    times = {fault.name: sum(part.count(fault) for part in parts) for fault in FAULTS}
+    halves = plan(10.0)
+    times = {fault.name: sum(half.count(fault) for half in halves) for fault in FAULTS}
     assert times["engine killed"] == 50
     assert times["player killed"] == 20
     assert times["JACK restarted"] == 10
     assert all(times.values())
-    assert not any(fault.ends_player for fault in (*once, *second))
-    assert set(second) <= set(once), "what struck once already shows what it costs"
-    assert len(first) > len(once)
+    assert not any(fault.ends_player for fault in halves[1])
 
 
 @pytest.mark.timeout(360)

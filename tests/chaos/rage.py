@@ -26,7 +26,7 @@ LISTEN_EVERY_S = 60.0
 WARM_S = 15.0
 """By then a daemon has loaded and played all that it will."""
 GROWTH = 1.05
-"""What the memory of the player may become in the second half, once each kind of fault has struck it."""
+"""What the memory of the player may become in the second half."""
 
 
 @dataclass
@@ -42,17 +42,15 @@ class Findings:
 def rage(folder: Path, seed: int, minutes: float, patience: float) -> dict[str, Any]:
     """As many faults as belong in so many minutes; recoveries may take `patience` times what they should."""
     found = Findings()
-    first, once, second = plan(minutes)
+    first, second = plan(minutes)
     with Rig(folder, seed) as rig, Progress(console=Console(stderr=True)) as progress:
         rig.first_music()
-        bar = progress.add_task("faults", total=len(first) + len(once) + len(second))
+        bar = progress.add_task("faults", total=len(first) + len(second))
         storm = Storm(rig, random.Random(seed), found, patience, lambda: progress.advance(bar))
         storm.blow(first, minutes * 30)
         time.sleep(max(0.0, rig.born + WARM_S - time.perf_counter()))
-        share = len(once) / max(1, len(once) + len(second))
-        storm.blow(once, minutes * 30 * share)
         before = memory_mb(rig.daemon.pid)
-        storm.blow(second, minutes * 30 * (1 - share))
+        storm.blow(second, minutes * 30)
         storm.listen()
         after = memory_mb(rig.daemon.pid)
         found.broken += [f"the player died: {crash}" for crash in rig.crashes]
@@ -69,22 +67,18 @@ def rage(folder: Path, seed: int, minutes: float, patience: float) -> dict[str, 
     return _report(seed, minutes, found) | figures
 
 
-def plan(minutes: float) -> tuple[list[Fault], list[Fault], list[Fault]]:
-    """The faults of the first half, and of the second one of each kind and the others.
+def plan(minutes: float) -> tuple[list[Fault], list[Fault]]:
+    """The faults of the first half and of the second.
 
     The player is killed in the first half only, so that it can be seen what the rest does to the memory of
-    one. A new player lets its first engine be killed soon, so most of those are there, too. What a fault
-    needs for the first time, such as the buffers of a flood, stays: what more of its kind need is growth.
+    one. A new player lets its first engine be killed soon, so most of those are there, too.
     """
     halves: tuple[list[Fault], list[Fault]] = ([], [])
     for fault in FAULTS:
         for number in range(max(1, round(fault.times * minutes / 10))):
             second = number % 3 == 1 if fault.ends_engine else number % 2 == 1
             halves[second and not fault.ends_player].append(fault)
-    once = list(dict.fromkeys(halves[1]))
-    for fault in once:
-        halves[1].remove(fault)
-    return halves[0], once, halves[1]
+    return halves
 
 
 class Storm:
