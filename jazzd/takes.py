@@ -61,7 +61,7 @@ class Log(BaseModel):
     passages: tuple[Passage, ...] = ()
 
 
-def when(played: bytes, place: int = 0) -> float:
+def when(played: bytes | bytearray, place: int = 0) -> float:
     """The seconds of the PLAYED that begins there."""
     at: float = PLAYED.unpack_from(played, place)[0]
     return at
@@ -173,11 +173,21 @@ def _presses(message: bytes) -> bool:
 
 
 def _packed(take: Take) -> list[str]:
-    passages = (b'{"seed":%d,"events":[%s]}' % (seed, b",".join(lines)) for seed, lines in take.passages)
-    head = take.log.model_dump_json(exclude={"passages"}).encode()
-    log = head.removesuffix(b"}") + b',"passages":[%s]}' % b",".join(passages)
-    text = base64.b64encode(zlib.compress(log)).decode()
+    packer = zlib.compressobj()  # piece by piece: the whole log is large
+    packed = b"".join(packer.compress(piece) for piece in _pieces(take)) + packer.flush()
+    text = base64.b64encode(packed).decode()
     return [text[start : start + TEXT_LIMIT] for start in range(0, len(text), TEXT_LIMIT)]
+
+
+def _pieces(take: Take) -> Iterator[bytes]:
+    """The log as JSON."""
+    yield take.log.model_dump_json(exclude={"passages"}).encode().removesuffix(b"}") + b',"passages":['
+    for number, (seed, lines) in enumerate(take.passages):
+        yield b'%s{"seed":%d,"events":[' % (b"," if number else b"", seed)
+        for place, line in enumerate(lines):
+            yield b"," + line if place else line
+        yield b"]}"
+    yield b"]}"
 
 
 def _unpacked(text: str) -> Log:

@@ -1,11 +1,14 @@
 """What may be played over a chord: its usual scale, its avoid notes, and how the harmony knob weighs them."""
 
-from functools import cache
+from functools import lru_cache
 
 from jazzd.music.chords import Chord
 
 Weights = tuple[float, ...]
 """What to multiply the chance of each pitch class by, C first."""
+
+CHORDS = 256
+"""How many are remembered: more than a night's tunes have."""
 
 _SCALES = {  # a chord's usual scale is the first one here that holds all its tones
     "Ionian": (0, 2, 4, 5, 7, 9, 11),
@@ -35,7 +38,7 @@ _FADE = {  # the knob (0..1) leaves such a tone alone up to the first figure, an
 }
 
 
-@cache
+@lru_cache(CHORDS)
 def scale(chord: Chord) -> frozenset[int]:
     """The pitch classes of the chord's usual scale; all its tones are among them."""
     tones = {(tone - chord.root) % 12 for tone in chord.tones}
@@ -45,13 +48,13 @@ def scale(chord: Chord) -> frozenset[int]:
     return frozenset((each + chord.root) % 12 for each in tones.union(usual))
 
 
-@cache
+@lru_cache(CHORDS)
 def core(chord: Chord) -> frozenset[int]:
     """The tones that anybody would call the chord's: its triad, its sixth or seventh, and its bass."""
     return frozenset((chord.root + interval) % 12 for interval in chord.intervals[:4]) | {chord.bass}
 
 
-@cache
+@lru_cache(CHORDS)
 def avoid(chord: Chord) -> frozenset[int]:
     """The tones of the scale that grate when held: those a semitone above a chord tone."""
     dominant = {4, 10} <= set(chord.intervals)  # its flat ninth is a colour, not a mistake

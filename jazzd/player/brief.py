@@ -1,6 +1,6 @@
 """What the engine is told: the chords, the knobs and the beat, in its ticks."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from jazzd.engine import protocol
 from jazzd.music.chords import Chord
@@ -20,7 +20,8 @@ for the next chord to take back is work for nothing."""
 THINNEST = 0.8
 """How much is taken from the density when the engine cannot keep up: rather fewer notes than late ones."""
 LONGEST_NOTE_TICKS = 400
-MOST_KEYS = 128
+LARGEST_CHORD, MOST_KEYS = 32, 128
+"""The latest that are told of a chord, and of all: the engine reads them before it answers."""
 FORESEEN_S = 2.0
 """How long ago a chord of a form may have begun and still be told again."""
 MOST_FORESEEN = 64
@@ -69,11 +70,14 @@ class Brief:
         return protocol.Advance(now=head, until=head + horizon)
 
     def keys(
-        self, timeline: Timeline, struck: Iterable[Struck], led: Iterable[Led] = ()
+        self, timeline: Timeline, struck: Sequence[Struck], led: Iterable[Led] = ()
     ) -> tuple[protocol.Key, ...]:
         """What was struck and what the human led with, as the engine wants it."""
         length = self._pace.chord_ticks
-        chord = [protocol.Key(timeline.tick(key.at), length, key.pitch, key.velocity) for key in struck]
+        chord = [
+            protocol.Key(timeline.tick(key.at), length, key.pitch, key.velocity)
+            for key in struck[-LARGEST_CHORD:]
+        ]
         line = [
             protocol.Key(
                 timeline.tick(note.at),

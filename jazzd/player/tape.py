@@ -3,7 +3,6 @@
 import threading
 from bisect import bisect_left, bisect_right
 from collections import deque
-from functools import partial
 from importlib import metadata
 
 import mido
@@ -41,21 +40,25 @@ class _Reel:
 
     def add(self, at: float, message: mido.Message) -> None:
         with self._lock:
-            place = self._count % MOST_MESSAGES * takes.PLAYED.size
-            takes.PLAYED.pack_into(self._room, place, at, message.bin())
+            takes.PLAYED.pack_into(self._room, self._place(self._count), at, message.bin())
             self._count += 1
 
     def between(self, begin: float, end: float) -> bytes:
         """What was played from `begin` to `end`, as PLAYED, in the order in which it came."""
         with self._lock:
-            room, count = bytes(self._room), self._count
-        size = takes.PLAYED.size
-        oldest = count % MOST_MESSAGES * size if count > MOST_MESSAGES else 0
-        played = (room[oldest:] + room[:oldest])[: min(count, MOST_MESSAGES) * size]
-        places = range(0, len(played), size)
-        first = bisect_left(places, begin, key=partial(takes.when, played))
-        last = bisect_right(places, end, key=partial(takes.when, played))
-        return played[first * size : last * size]
+            kept = range(max(0, self._count - MOST_MESSAGES), self._count)
+            first = bisect_left(kept, begin, key=self._when)
+            last = bisect_right(kept, end, key=self._when)
+            start, stop = self._place(kept.start + first), self._place(kept.start + last)
+            room = memoryview(self._room)  # a reel is large: only what is wanted is copied, and once
+            whole = first == last or start < stop
+            return b"".join((room[start:stop],) if whole else (room[start:], room[:stop]))
+
+    def _place(self, number: int) -> int:
+        return number % MOST_MESSAGES * takes.PLAYED.size
+
+    def _when(self, number: int) -> float:
+        return takes.when(self._room, self._place(number))
 
 
 class Tape:

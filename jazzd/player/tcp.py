@@ -11,13 +11,13 @@ from jazzd.errors import ConfigError, MidiError
 from jazzd.player.clock import Clock
 from jazzd.player.messages import SUSTAIN, SUSTAIN_DOWN, Decoder
 
-BUFFER_LIMIT = 1 << 20
+BUFFER_LIMIT = 1 << 14
 """Bytes that a client may be behind in reading; then it is dropped."""
 CLIENT_LIMIT = 16
 
 _READ_SIZE = 4096
 _TURN = 16  # messages of one client in one turn of the loop: the others, and the music, come in between
-_SEND_BUFFER = 65536
+_SEND_BUFFER, _RECEIVE_BUFFER = 65536, 16384  # bytes; they would grow to megabytes
 _CLOSE_TIMEOUT_S = 0.5
 
 
@@ -85,7 +85,8 @@ class TcpServer:
             return
         connection = writer.get_extra_info("socket")
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)  # it would grow to megabytes
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         writer.write(b"".join(message.bin() for message in self.greeting))
         self._clients[writer] = task
         held = _Held()
