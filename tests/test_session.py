@@ -42,6 +42,15 @@ def test_the_answer_sounds_when_it_is_here(room: Room) -> None:
     assert room.scheduler.figures().late == 0
 
 
+def test_of_a_forearm_on_the_keys_the_latest_are_told(room: Room) -> None:
+    """The engine reads what it is told before it answers."""
+    room.strike(*range(30, 100))
+    room.wait(1)
+    (revise,) = (told for told in room.revisions if told.keys)
+    assert [key.pitch for key in revise.keys] == list(range(68, 100))
+    assert room.struck
+
+
 def test_nothing_of_the_old_chord_is_struck_after_the_new_one(room: Room) -> None:
     room.strike(*DM7)
     room.wait(1)

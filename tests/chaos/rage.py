@@ -14,7 +14,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from chaos.faults import FAULTS, Fault
-from chaos.rig import Rig, files, memory_mb, threads
+from chaos.rig import Rig, files, memory_mb, own_memory_mb, threads
 
 STEADY_S = 10.5
 """An engine that lived for so long, beside a player that ran, is started again at once when it dies; the next
@@ -49,10 +49,10 @@ def rage(folder: Path, seed: int, minutes: float, patience: float) -> dict[str, 
         storm = Storm(rig, random.Random(seed), found, patience, lambda: progress.advance(bar))
         storm.blow(first, minutes * 30)
         time.sleep(max(0.0, rig.born + WARM_S - time.perf_counter()))
-        before = memory_mb(rig.daemon.pid)
+        before, own_before = memory_mb(rig.daemon.pid), own_memory_mb(rig.daemon.pid)
         storm.blow(second, minutes * 30)
         storm.listen()
-        after = memory_mb(rig.daemon.pid)
+        after, own_after = memory_mb(rig.daemon.pid), own_memory_mb(rig.daemon.pid)
         found.broken += [f"the player died: {crash}" for crash in rig.crashes]
         found.broken += [f"a traceback in {name}" for name in rig.tracebacks()]
         found.broken += [f"{rig.orphans} engines outlived their players"] * bool(rig.orphans)
@@ -61,6 +61,7 @@ def rage(folder: Path, seed: int, minutes: float, patience: float) -> dict[str, 
         figures = {
             "notes": len(rig.recorder.struck),
             "memory_mb": {"before": round(before, 1), "after": round(after, 1)},
+            "own_memory_mb": {"before": round(own_before, 1), "after": round(own_after, 1)},
             "files": files(rig.daemon.pid),
             "threads": threads(rig.daemon.pid),
         }
