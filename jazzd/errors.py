@@ -12,6 +12,8 @@ WANTED = {
     "path_type": "a path in quotes",
     "tuple_type": "tables, each under [[scene]]",
     "list_type": "a list",
+    "too_short": "a list with something in it",
+    "json_invalid": "JSON, which it is not",
 }
 """What is wanted, by the beginning of the name of pydantic's error."""
 

@@ -230,6 +230,18 @@ class Settings(BaseSettings):
     scene: tuple[Scene, ...] = Field(default=(), max_length=128)
 
     @model_validator(mode="after")
+    def _scenes_fit(self) -> "Settings":
+        for scene in self.scene:
+            low = self.solo.low if scene.low is None else scene.low
+            high = self.solo.high if scene.high is None else scene.high
+            if high - low < NARROWEST:
+                raise ValueError(
+                    f"the scene {scene.name} plays from {low} to {high} where [solo] says what it does not; "
+                    f"high must be at least {NARROWEST} semitones above low"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _scenes_differ(self) -> "Settings":
         for key in ("name", "program"):
             values = [getattr(scene, key) for scene in self.scene if getattr(scene, key) is not None]

@@ -56,6 +56,15 @@ def test_command_line_beats_variable_beats_file(tmp_path: Path, monkeypatch: pyt
     assert load(path, {"solo": {"temperature": 0.7}}).solo.temperature == 0.7
 
 
+def test_a_scene_and_the_rest_of_the_file_leave_room_for_every_pitch_class(tmp_path: Path) -> None:
+    scene = '[[scene]]\nname = "lead"\nlow = 90\n'
+    with pytest.raises(
+        ConfigError, match=r"the scene lead plays from 90 to 96 where .* at least 11 semitones"
+    ):
+        load(written(tmp_path, scene))
+    assert load(written(tmp_path, "[solo]\nhigh = 101\n" + scene)).scene[0].low == 90
+
+
 def test_the_styles_folder_is_relative_to_who_names_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -101,8 +101,20 @@ def test_link_tells_while_it_has_peers() -> None:
     assert tempo.now(NOW)[0] == "bpm"
 
 
-def test_taps_after_a_pause_begin_a_new_tempo() -> None:
+@pytest.mark.parametrize(
+    ("taps", "bpm"),
+    [
+        ((0.0, 0.5, 1.0, 10.0, 10.3, 10.6), 200),
+        ((0.0, 0.5, 1.0, 2.7, 3.0, 3.3), 200),  # a short pause
+        ((0.0, 0.5, 1.0, 2.7), 120),
+        ((0.0, 0.5, 1.0, 1.3, 1.6), 200),  # none
+        ((0.0, 0.5, 1.0, 2.0, 3.0), 60),
+        ((0.0, 0.5, 1.0, 1.03, 1.5, 1.53, 2.0), 120),  # a pedal that bounces
+        ((0.0, 0.52, 1.0, 1.48, 2.0), 120),  # a human
+    ],
+)
+def test_taps_at_another_pace_begin_a_new_tempo(taps: tuple[float, ...], bpm: float) -> None:
     tempo = Tempo()
-    for at in (0.0, 0.5, 1.0, 10.0, 10.3, 10.6):
+    for at in taps:
         tempo.tapped(Seconds(at))
-    assert tempo.grid(NOW).bpm == pytest.approx(200)  # type: ignore[union-attr]
+    assert tempo.grid(NOW).bpm == pytest.approx(bpm)  # type: ignore[union-attr]

@@ -176,6 +176,41 @@ def test_a_tempo_that_changes_takes_the_chords_with_it() -> None:
     assert room.struck
 
 
+@pytest.mark.parametrize("clock", [True, False])
+def test_a_tune_that_comes_or_goes_takes_the_chord_that_is_held_along(clock: bool) -> None:
+    room = Room()
+
+    def play(beats: float) -> int:
+        count = len(room.struck)
+        room.tick(beats) if clock else room.wait(beats / 2)
+        return len(room.struck) - count
+
+    if clock:
+        started(room, 1)
+    room.strike(*DM7)
+    assert play(8)
+    room.session.set_chart(tune())
+    assert play(8)
+    assert room.session.place()["chord"] in ("C7", "F7", "G7")
+    room.session.set_chart(None)
+    assert play(2)
+    assert play(8)
+    assert room.session.place() == {}
+    room.lift(*DM7)
+    room.wait(3)
+    assert not room.sounding
+
+
+def test_where_in_the_tune_we_are() -> None:
+    room = Room(chart=tune("Dm7 | G7 C6"))
+    assert room.session.place() == {}
+    room.strike(*DM7)
+    room.wait(1)
+    assert room.session.place() == {"chorus": 1, "bar": 1, "bars": 2, "chord": "Dm7"}
+    room.wait(2.2)
+    assert room.session.place() == {"chorus": 1, "bar": 2, "bars": 2, "chord": "C6"}
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

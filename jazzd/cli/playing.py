@@ -73,7 +73,7 @@ def run(
             overrides.setdefault(section, {})[key] = value
     file = find(config)
     settings = load(file, overrides)
-    if settings.solo.chart:
+    if chart is not None or settings.solo.chart:
         read(settings.solo.chart)
     if not settings.engine.address:
         check_base(settings.engine.base)

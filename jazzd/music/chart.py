@@ -1,6 +1,7 @@
 """Charts: chord symbols on one line, or a JSON file of bars."""
 
 import itertools
+import os
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -47,7 +48,9 @@ def read(chart: str) -> Sheet:
         try:
             return Sheet(progression(chart), None)
         except ConfigError:
-            if FILE.fullmatch(chart):
+            if FILE.fullmatch(chart) or os.path.exists(
+                chart
+            ):  # Path's own raises for a name that is too long
                 raise ConfigError(f"{chart}: a file that holds a chart ends in .json") from None
             raise
     file = Path(chart)
@@ -61,7 +64,8 @@ def read(chart: str) -> Sheet:
         first = error.errors(include_url=False)[0]
         if first["type"] == "model_type" and not first["loc"]:
             raise ConfigError(f"{file} is no chart: it must be an object with `bars`") from None
-        raise ConfigError(f"{file} is no chart: {place(first) or 'it'}: {plain(first)}") from None
+        where = place(first)
+        raise ConfigError(f"{file} is no chart: {where and where + ': '}{plain(first)}") from None
     bar = _beats(found.time_signature, file)
     return Sheet(_lengths(found, bar, file), bar)
 

@@ -22,7 +22,7 @@ from jazzd.player.clock import Clock, MonotonicClock
 from jazzd.player.commands import Answer, Commands
 from jazzd.player.drivers import end_orphans
 from jazzd.player.echo import EchoGuard
-from jazzd.player.keeper import Keeper
+from jazzd.player.keeper import Keeper, check_folder
 from jazzd.player.ledger import Ledger
 from jazzd.player.link import ableton_link
 from jazzd.player.ports import Output, Ports, open_ports
@@ -121,6 +121,9 @@ async def _life(
     def output_failed(error: Exception) -> None:
         log.error("output_failed", reason=str(error))
 
+    takes = Path(settings.takes.folder)
+    if record:
+        check_folder(takes)
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(control.only_daemon(path))
         stop = stack.enter_context(stop_signals(loop))
@@ -153,7 +156,7 @@ async def _life(
             await tcp.listen(midi.tcp_listen)
 
         keeper = Keeper(
-            Path(settings.takes.folder),
+            takes,
             clock,
             lambda since: tape.take(engine.ready, session.styling.records, since),
         )

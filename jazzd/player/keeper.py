@@ -22,6 +22,16 @@ RECORD_S = 300.0
 """How often a recording is written: well within what the tape holds."""
 
 
+def check_folder(folder: Path) -> None:
+    """Raises ConfigError where nothing can be written: better now than after the concert."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError(f"cannot record into {folder}: {error.strerror}; name another") from None
+
+
 class Keeper:
     """Writes takes into `folder`; `shoot` is the take of what came after a time of the clock.
 
@@ -54,16 +64,7 @@ class Keeper:
 
     @contextlib.asynccontextmanager
     async def recording(self) -> AsyncIterator[None]:
-        """Writes all that is played, in parts shorter than the tape, the last one at the end.
-
-        Raises ConfigError where nothing can be written: better now than after the concert.
-        """
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self._folder):
-                pass
-        except OSError as error:
-            raise ConfigError(f"cannot record into {self._folder}: {error.strerror}; name another") from None
+        """Writes all that is played, in parts shorter than the tape, the last one at the end."""
         task = asyncio.create_task(self._record())
         try:
             yield

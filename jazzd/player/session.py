@@ -37,6 +37,9 @@ from jazzd.player.tempo import Tempo
 from jazzd.player.trade import Trade
 from jazzd.player.tune import Tune
 
+EARLY_S = 0.3
+"""How long before its first note the solo is asked for."""
+
 
 class Session:
     """`sampling` is where the knobs stand at the start, `channel` (0..15) where the solo goes."""
@@ -165,6 +168,10 @@ class Session:
         bar, beat = divmod(math.floor(grid.beat(now)), grid.bar)
         return {"source": source, "bpm": round(grid.bpm, 1), "bar": bar + 1, "beat": beat + 1}
 
+    def place(self) -> dict[str, Any]:
+        """Where in the chart we are (chorus, bar of how many, chord); nothing while none is played."""
+        return self._tune.place(self._now()) if self._tune else {}
+
     @property
     def knobs(self) -> dict[str, float]:
         return self._knobs.values
@@ -212,9 +219,13 @@ class Session:
             self._chosen()
 
     def set_chart(self, chart: Chart | None) -> None:
-        """Play this tune from now on, or none."""
-        self._soloist.finish(self._now())
+        """Play this tune from now on, or none; a chord that is held goes on, or begins the tune."""
+        now = self._now()
+        self._soloist.finish(now)
         self._tune = Tune(chart, self._soloist, self.tempo) if chart else None
+        if self._tune and self._wanted and not self._leading:
+            self._tune.begin(now)
+        self._resume(now)
 
     def set_manner(self, **changes: Any) -> None:
         """Behave otherwise from now on: fields of Manner. A change of mode ends what is being played."""
@@ -381,7 +392,11 @@ class Session:
             self._take_over_at = Seconds(self._now() + LOST_S)  # there may be a Start and no clock
         else:
             at = self._entry(self._now(), entering=soloist.phrase is None)
-            soloist.ask(event.struck, self._capture.sounding, event.last_note_on, at, led=self.hands.take())
+            if soloist.phrase is None and self._waits_until(at):
+                soloist.listen(event.struck, self._capture.sounding)
+            else:
+                led = self.hands.take()
+                soloist.ask(event.struck, self._capture.sounding, event.last_note_on, at, led=led)
 
     def _released(self, at: Seconds) -> None:
         self._wanted = False
@@ -419,7 +434,15 @@ class Session:
         follows = self.manner.mode == "follow" and not self._tune
         if follows and self._wanted and self._ready and not self._leading:
             at = self._entry(now, entering=True)
-            self._soloist.ask((), self._capture.sounding, at=at, led=self.hands.take())
+            if not self._waits_until(at):
+                self._soloist.ask((), self._capture.sounding, at=at, led=self.hands.take())
+
+    def _waits_until(self, at: Seconds | None) -> bool:
+        """Whether what enters then is asked for later: until then it may turn out when that beat is."""
+        if at is None or at - self._now() <= EARLY_S:
+            return False
+        self._take_over_at = Seconds(at - EARLY_S)
+        return True
 
     def _now(self) -> Seconds:
         return Seconds(self._clock.now())

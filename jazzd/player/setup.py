@@ -93,8 +93,8 @@ def change(made: Session, before: Settings, after: Settings) -> list[str]:
     if any(section == "control" for section, _ in now):
         made.controls.numbers = after.control.model_dump()
     if another:
-        made.set_chart(tune)
         made.tempo.bar = _bar(after, tune)
+        made.set_chart(tune)
     made.scenes.known = after.scene
     made.scenes.tell_missing()
     return [f"{section}.{key}" if key else section for section, key in now]

@@ -53,6 +53,7 @@ def status(
         "choruses": session.manner.choruses,
         "scene": session.scenes.chosen,
         "tempo": session.beat(),
+        "tune": session.place(),
         "midi": {
             "backend": "tcp" if ports.backend == "none" and tcp.address else ports.backend,
             "input": ports.input,

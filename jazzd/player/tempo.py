@@ -23,6 +23,8 @@ REMEMBERED, FEWEST = 9, 3
 """Chords or taps that an estimate is made from."""
 NEW_TAPS_S, NEW_CHORDS_S = 2.5, 6.0
 """A tap or a chord after so long begins a new tempo."""
+OFF_TAPS, BOUNCE_S = 1.5, 0.1
+"""A tap by so much sooner or later than the beat does so, too; sooner than BOUNCE_S it is the pedal's."""
 SLOWEST_BPM, FASTEST_BPM = 30.0, 300.0
 
 
@@ -99,13 +101,22 @@ class Tempo:
 
     def tapped(self, at: Seconds) -> None:
         """A tap of the foot. Two taps make a tempo, which holds until the next."""
-        if self._taps and at - self._taps[-1] > NEW_TAPS_S:
-            self._taps.clear()
-        self._taps.append(at)
-        if len(self._taps) > 1:
-            beat_s = (self._taps[-1] - self._taps[0]) / (len(self._taps) - 1)
-            if SLOWEST_BPM <= 60 / max(beat_s, 1e-3) <= FASTEST_BPM:
-                self._tapped = Grid(self._taps[0], beat_s)
+        taps = self._taps
+        gap = at - taps[-1] if taps else 0.0
+        if taps and gap < BOUNCE_S:
+            return
+        beat_s = (taps[-1] - taps[0]) / (len(taps) - 1) if len(taps) > 1 else gap
+        if gap > min(NEW_TAPS_S, OFF_TAPS * beat_s):
+            taps.clear()
+        elif gap < beat_s / OFF_TAPS:
+            last = taps[-1]
+            taps.clear()
+            taps.append(last)
+        taps.append(at)
+        if len(taps) > 1:
+            beat_s = (taps[-1] - taps[0]) / (len(taps) - 1)
+            if SLOWEST_BPM <= 60 / beat_s <= FASTEST_BPM:
+                self._tapped = Grid(taps[0], beat_s)
 
     def now(self, now: Seconds) -> tuple[str, Grid | None]:
         """Who tells the beat (clock, link, taps, chords or bpm), and the beats; None before the first.

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 from jazzd.music.grid import Grid
 from jazzd.music.notes import Seconds
@@ -44,9 +45,14 @@ class Tune:
         """The human struck a chord: without a clock the first one begins the tune."""
         if self._running:
             self._soloist.hear(event.struck)
-        else:
-            self._begin(event.struck[0].at)
-        self._running, self._struck_at = True, event.struck[0].at
+        self.begin(event.struck[0].at)
+        self._struck_at = event.struck[0].at
+
+    def begin(self, at: Seconds) -> None:
+        """It begins with what was struck then, unless it is being played already."""
+        if not self._running:
+            self._count_from(at)
+        self._running = True
 
     def leave(self, manner: Manner, now: Seconds) -> None:
         """The human plays: this turn is theirs."""
@@ -80,7 +86,22 @@ class Tune:
         elif self._soloist.playing and now >= self._told_at:
             self._tell(grid, end, now)
 
-    def _begin(self, at: Seconds) -> None:
+    def place(self, now: Seconds) -> dict[str, Any]:
+        """The chorus, the bar of how many (both from 1) and the chord; nothing while it is not played."""
+        grid = self._grid(now)
+        if not self._running or grid is None:
+            return {}
+        beat = max(0.0, grid.beat(now))
+        chorus, beat_of_it = divmod(beat, self._chart.beats)
+        chord = self._chart.form(grid, beat, beat + 1).chord(grid.time(beat))
+        return {
+            "chorus": int(chorus) + 1,
+            "bar": int(beat_of_it // self._chart.bar) + 1,
+            "bars": math.ceil(self._chart.beats / self._chart.bar),
+            "chord": chord.symbol if chord else "",
+        }
+
+    def _count_from(self, at: Seconds) -> None:
         """Bar 1 begins where the human struck the first chord: on the nearest beat, or bar where those are
         shared with others."""
         self._beats, self._not_before = None, -math.inf
