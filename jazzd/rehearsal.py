@@ -99,6 +99,10 @@ class Daemon:
                 stderr=log,
             )
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def status(self) -> dict[str, Any]:
         """What `jazzd status` would say. Raises JazzdError when the daemon does not answer."""
         return control.ask({"do": "status"}, self.socket)
@@ -157,13 +161,28 @@ class Daemon:
 
 @contextlib.contextmanager
 def daemon(options: Sequence[str], variables: Mapping[str, str]) -> Iterator[Daemon]:
-    """A daemon with these options of `jazzd run` and these JAZZD_* variables, while the block lasts."""
-    with tempfile.TemporaryDirectory(prefix="jazzd-") as folder:
+    """A daemon with these options of `jazzd run` and these JAZZD_* variables, while the block lasts.
+
+    SIGTERM, too, ends the block in order: the daemon would outlive us.
+    """
+    with tempfile.TemporaryDirectory(prefix="jazzd-") as folder, _ended_in_order():
         started = Daemon(options, variables, Path(folder))
         try:
             yield started
         finally:
             started.kill()
+
+
+@contextlib.contextmanager
+def _ended_in_order() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # the only one that signals are for
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,13 @@
 """What is measured from outside, and the line it is measured on."""
 
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import mido
 import pytest
@@ -29,6 +33,22 @@ def test_an_answer_is_the_first_note_on_after_the_chord_and_before_the_next() ->
         Heard(3.5, ON),
     ]
     assert answer_times(chords, heard) == [pytest.approx(0.05), None, pytest.approx(0.5)]
+
+
+def test_what_is_told_to_end_takes_its_daemon_along(tmp_path: Path) -> None:
+    """As `timeout` does it to a bench."""
+    rehearsal = (
+        "import time\nfrom jazzd.rehearsal import daemon\n"
+        "with daemon([], {'JAZZD_MIDI__BACKEND': 'none'}) as it:\n"
+        "    print(it.pid, flush=True)\n    time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", rehearsal], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        pid = int(process.stdout.readline())
+        assert Path(f"/proc/{pid}").exists()
+        process.terminate()
+        assert process.wait(10) == 128 + signal.SIGTERM
+    assert not Path(f"/proc/{pid}").exists()
 
 
 @pytest.fixture
