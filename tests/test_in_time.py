@@ -97,18 +97,6 @@ def test_a_count_in_is_waited_for() -> None:
     assert (room.struck[0][0] - began) / BEAT_S == pytest.approx(8, abs=0.01)
 
 
-def test_a_count_in_ends_where_its_last_beat_does_though_the_tempo_moves() -> None:
-    room = Room(manner=Manner(count_in=2))
-    room.tick(2)
-    room.play(mido.Message("start"))
-    room.strike(*DM7)
-    room.tick(4, 118)
-    room.tick(4, 126)
-    ninth = room.time
-    room.tick(4, 126)
-    assert room.struck[0][0] == pytest.approx(ninth, abs=0.01)
-
-
 def test_a_count_in_is_counted_by_the_clock_that_starts_not_by_the_chords_before() -> None:
     room = Room(manner=Manner(count_in=2))
     for _ in range(4):

@@ -37,9 +37,6 @@ from jazzd.player.tempo import Tempo
 from jazzd.player.trade import Trade
 from jazzd.player.tune import Tune
 
-EARLY_S = 0.3
-"""How long before its first note the solo is asked for."""
-
 
 class Session:
     """`sampling` is where the knobs stand at the start, `channel` (0..15) where the solo goes."""
@@ -392,11 +389,7 @@ class Session:
             self._take_over_at = Seconds(self._now() + LOST_S)  # there may be a Start and no clock
         else:
             at = self._entry(self._now(), entering=soloist.phrase is None)
-            if soloist.phrase is None and self._waits_until(at):
-                soloist.listen(event.struck, self._capture.sounding)
-            else:
-                led = self.hands.take()
-                soloist.ask(event.struck, self._capture.sounding, event.last_note_on, at, led=led)
+            soloist.ask(event.struck, self._capture.sounding, event.last_note_on, at, led=self.hands.take())
 
     def _released(self, at: Seconds) -> None:
         self._wanted = False
@@ -434,15 +427,7 @@ class Session:
         follows = self.manner.mode == "follow" and not self._tune
         if follows and self._wanted and self._ready and not self._leading:
             at = self._entry(now, entering=True)
-            if not self._waits_until(at):
-                self._soloist.ask((), self._capture.sounding, at=at, led=self.hands.take())
-
-    def _waits_until(self, at: Seconds | None) -> bool:
-        """Whether what enters then is asked for later: until then it may turn out when that beat is."""
-        if at is None or at - self._now() <= EARLY_S:
-            return False
-        self._take_over_at = Seconds(at - EARLY_S)
-        return True
+            self._soloist.ask((), self._capture.sounding, at=at, led=self.hands.take())
 
     def _now(self) -> Seconds:
         return Seconds(self._clock.now())
