@@ -51,13 +51,6 @@ def wait_for(playing: Daemon, condition: Callable[[dict[str, Any]], bool], timeo
         time.sleep(0.02)
 
 
-def goes_on(musician: JackClient, messages: int = 7) -> None:
-    """The next message comes within 5 s, so many times: how densely random weights play is chance."""
-    for _ in range(messages):
-        heard = len(musician.heard)
-        musician.wait_for(lambda all_of_it, heard=heard: len(all_of_it) > heard)
-
-
 def knob(number: int, value: int) -> mido.Message:
     return mido.Message("control_change", control=number, value=value)
 
@@ -76,8 +69,11 @@ def test_files_come_and_go_while_the_music_goes_on(
     playing: Daemon, musician: JackClient, folder: Path, tiny_base: Path
 ) -> None:
     base = weights.identify(tiny_base)[1]
+    musician.play(
+        knob(22, 127)
+    )  # dense: of itself music of random weights may have five notes in five seconds
     musician.play(*strike(*DM7))
-    goes_on(musician)
+    musician.wait_for(lambda heard: len(heard) > 4)
     cool, hot = folder / "cool.safetensors", folder / "hot.safetensors"
     tiny.write_style(cool, 1, base=base, program=5, temperature=0.4)
     (folder / "noise.safetensors").write_bytes(b"no style at all" * 9)
@@ -101,7 +97,8 @@ def test_files_come_and_go_while_the_music_goes_on(
     (folder / ".half").rename(cool)
     wait_for(playing, lambda status: (status["style"], status["mix"]) == ("cool", {"cool": 1.0}))
 
-    goes_on(musician)
+    heard = len(musician.heard)
+    musician.wait_for(lambda messages: len(messages) > heard + 6)
     musician.play(*lift(*DM7))
     musician.wait_for(lambda _: not musician.sounding)
     notes = playing.status()["notes"]

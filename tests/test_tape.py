@@ -31,7 +31,7 @@ from jazzd.engine.protocol import (
 )
 from jazzd.errors import ConfigError, MidiError
 from jazzd.player import tape
-from jazzd.player.keeper import Keeper, check_folder
+from jazzd.player.keeper import Keeper, check_recordable
 from jazzd.player.tape import Tape
 
 ON = mido.Message("note_on", note=60)
@@ -333,5 +333,5 @@ async def test_a_take_that_cannot_be_kept_is_a_word_in_the_log(tmp_path: Path) -
 def test_a_folder_that_cannot_be_recorded_into_is_refused_before_the_music(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"cannot record into .*file: File exists; name another"):
-        check_folder(tmp_path / "file")
-    check_folder(tmp_path / "new" / "folder")
+        check_recordable(tmp_path / "file")
+    check_recordable(tmp_path / "new" / "folder")

@@ -48,9 +48,8 @@ def read(chart: str) -> Sheet:
         try:
             return Sheet(progression(chart), None)
         except ConfigError:
-            if FILE.fullmatch(chart) or os.path.exists(
-                chart
-            ):  # Path's own raises for a name that is too long
+            # Path.exists raises for a name that is too long, as a chart may be.
+            if FILE.fullmatch(chart) or os.path.exists(chart):
                 raise ConfigError(f"{chart}: a file that holds a chart ends in .json") from None
             raise
     file = Path(chart)

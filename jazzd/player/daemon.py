@@ -22,7 +22,7 @@ from jazzd.player.clock import Clock, MonotonicClock
 from jazzd.player.commands import Answer, Commands
 from jazzd.player.drivers import end_orphans
 from jazzd.player.echo import EchoGuard
-from jazzd.player.keeper import Keeper, check_folder
+from jazzd.player.keeper import Keeper, check_recordable
 from jazzd.player.ledger import Ledger
 from jazzd.player.link import ableton_link
 from jazzd.player.ports import Output, Ports, open_ports
@@ -123,7 +123,7 @@ async def _life(
 
     takes = Path(settings.takes.folder)
     if record:
-        check_folder(takes)
+        check_recordable(takes)
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(control.only_daemon(path))
         stop = stack.enter_context(stop_signals(loop))

@@ -22,7 +22,7 @@ RECORD_S = 300.0
 """How often a recording is written: well within what the tape holds."""
 
 
-def check_folder(folder: Path) -> None:
+def check_recordable(folder: Path) -> None:
     """Raises ConfigError where nothing can be written: better now than after the concert."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
