@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import mido
@@ -25,6 +26,8 @@ SETS = (
     ("follow", ""),
 )
 """Mode and tempo of each set, from the first beat to the last; without a tempo there is no clock."""
+SILENCE_S = 30.0
+"""Longer than any listening: a trade of eight bars at 60 beats a minute hears and rests for less."""
 BREATH_S = 2.5
 """After a set everything must have gone silent."""
 
@@ -32,10 +35,12 @@ BREATH_S = 2.5
 def measure(minutes: float = 10.0, options: Sequence[str] = ()) -> dict[str, Any]:
     """Plays sets of a minute or less to a daemon run with `options`. Raises JazzdError without JACK.
 
-    `stuck` are notes that sounded on after the end of a set, `late` those more than 10 ms behind their time.
+    `stuck` are notes that sounded on after the end of a set, `late` those more than 10 ms behind their time,
+    `silent` sets that were without a note for `SILENCE_S` or longer, the longest such time is `silence_s`.
     """
     hand, seconds, played = random.Random(10), min(60.0, 12 * minutes), 0.0
-    figures = {"sets": 0, "chords": 0, "stuck": 0}
+    figures = {"sets": 0, "chords": 0, "stuck": 0, "silent": 0}
+    silence_s = 0.0
     with transport() as (kind, variables), daemon(options, variables | {"JAZZD_FEEL__QUANTIZE": "60"}) as it:
         if kind != "jack":
             raise JazzdError("the clock comes through JACK: apt-get install jackd2 brings it")
@@ -45,23 +50,36 @@ def measure(minutes: float = 10.0, options: Sequence[str] = ()) -> dict[str, Any
             for number in track(sets, "sets", console=Console(stderr=True)):
                 mode, bpm = SETS[number % len(SETS)]
                 it.choose(mode=mode)
+                before, began = len(line.heard), time.perf_counter()
                 figures["chords"] += _set(line, status["midi"]["input"], bpm, seconds - BREATH_S, hand)
+                gap_s = longest_silence(line.heard[before:], began, time.perf_counter())
                 it.choose(mode="trade")  # the other mode: an answer that is on its way comes to an end
                 it.choose(mode="follow")
                 time.sleep(BREATH_S)
                 played += seconds
                 figures["sets"] += 1
                 figures["stuck"] += len(sounding(line.heard))
-        notes = it.status()["notes"]
+                figures["silent"] += gap_s >= SILENCE_S
+                silence_s = max(silence_s, gap_s)
+        status = it.status()
         it.stop()
+    notes = status["notes"]
     return machine.describe() | {
         "seconds": played,
         **figures,
+        "silence_s": round(silence_s, 1),
+        "restarts": status["engine"]["restarts"],
         "notes": notes["sent"],
         "late": notes["late"],
         "dropped": notes["dropped"],
         "lateness_ms": notes["lateness_ms"],
     }
+
+
+def longest_silence(heard: Sequence[Heard], began: float, ended: float) -> float:
+    """Seconds of the longest time without a note-on from `began` to `ended` (`time.perf_counter`)."""
+    ons = [it.at for it in heard if it.message.type == "note_on" and it.message.velocity]
+    return max(after - before for before, after in pairwise([began, *ons, ended]))
 
 
 def sounding(heard: Sequence[Heard]) -> set[int]:
