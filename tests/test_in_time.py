@@ -97,6 +97,17 @@ def test_a_count_in_is_waited_for() -> None:
     assert (room.struck[0][0] - began) / BEAT_S == pytest.approx(8, abs=0.01)
 
 
+def test_a_count_in_ends_on_its_beat_however_the_clock_began() -> None:
+    room = Room(manner=Manner(count_in=2))
+    room.play(mido.Message("start"))
+    room.tick(0.5, bpm=126)
+    room.strike(*DM7)
+    room.tick(6)
+    began = room.time
+    room.tick(5)
+    assert (room.struck[0][0] - began) / BEAT_S == pytest.approx(1.5, abs=0.01)
+
+
 def test_a_count_in_is_counted_by_the_clock_that_starts_not_by_the_chords_before() -> None:
     room = Room(manner=Manner(count_in=2))
     for _ in range(4):

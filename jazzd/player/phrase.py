@@ -34,6 +34,8 @@ class Phrase:
     cut_at: Seconds | None = None
     """When its last note is chosen; None while nobody knows."""
     end: Seconds | None = None
+    again_at: Seconds | None = None
+    """When to look again at when the beat of the answer is."""
     resting: bool = False
     """Its last note is chosen, the engine makes no more."""
 

@@ -9,6 +9,7 @@ import itertools
 import math
 import random
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
@@ -34,6 +35,9 @@ from jazzd.player.timeline import Timeline
 
 ADVANCE_S = 0.05
 """How often the engine is told where the play head is."""
+EARLY_S, SAME_TIME_S = 0.3, 0.003
+"""So long before the beat of an answer the clock may tell it better than when it was asked for; whether it
+does."""
 KNOB_S = 0.1
 """What is due sooner stays when a knob turns or the style changes."""
 LEGATO_S = 0.1
@@ -122,6 +126,8 @@ class Soloist:
         began, notes = (self.phrase.began, self.phrase.notes) if self.phrase else (now, 0)
         self._placing.anew()
         self.phrase = Phrase(timeline, began, now, Answer(now, last_note_on, at), notes, form)
+        if at is not None and at - EARLY_S > now:
+            self.phrase.again_at = Seconds(at - EARLY_S)
         if form and form.end is not None:
             self.phrase.end, self.phrase.cut_at = form.end, Seconds(form.end - LAST_NOTE_S)
         self._revise(self.phrase, keys=self._brief.keys(timeline, struck, led), at=at)
@@ -247,7 +253,9 @@ class Soloist:
         """When to poll next."""
         if (phrase := self.phrase) is None:
             return None
-        times = [phrase.end] if phrase.resting else [phrase.advance_at, phrase.cut_at, phrase.end]
+        times = [phrase.end]
+        if not phrase.resting:
+            times += [phrase.advance_at, phrase.cut_at, phrase.again_at]
         return min((time for time in times if time is not None), default=None)
 
     def poll(self) -> None:
@@ -266,6 +274,8 @@ class Soloist:
                 phrase.cut_at = Seconds(now + ADVANCE_S)
             else:
                 self._rest(phrase, phrase.end)
+        elif phrase.again_at is not None and now >= phrase.again_at:
+            self._ask_again(phrase, now)
         elif now >= phrase.advance_at:
             self._advance(phrase, now)
 
@@ -312,6 +322,19 @@ class Soloist:
         grid = self._tempo.grid(now)
         revise = self._brief.revise(self._epoch, timeline, now, begin, grid, over, playing, answer, keys)
         self._engine.send(revise)
+
+    def _ask_again(self, phrase: Phrase, now: Seconds) -> None:
+        """The beat of the answer is near, and by now the clock may put it elsewhere."""
+        phrase.again_at = None
+        answer, grid = phrase.answer, self._tempo.grid(now)
+        if not answer or answer.at is None or not grid:
+            return
+        at = grid.time(round(grid.beat(answer.at)))
+        if abs(at - answer.at) > SAME_TIME_S:
+            phrase.timeline.take_back(self._scheduler.cancel())
+            self._placing.anew()
+            phrase.answer = replace(answer, at=at, note_id=None)
+            self._revise(phrase, at=at)
 
     def _advance(self, phrase: Phrase, now: Seconds) -> None:
         phrase.advance_at = Seconds(now + ADVANCE_S)
