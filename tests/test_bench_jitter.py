@@ -39,3 +39,12 @@ def test_what_was_not_released_is_stuck() -> None:
     other = mido.Message("note_on", note=62)
     heard = [Heard(float(n), message) for n, message in enumerate((on, other, off))]
     assert band.sounding(heard) == {62}
+
+
+def test_the_longest_silence_reaches_from_the_beginning_to_the_end() -> None:
+    on, off = mido.Message("note_on", note=60), mido.Message("note_off", note=60)
+    heard = [Heard(12.0, on), Heard(13.0, off), Heard(15.0, on), Heard(16.0, off)]
+    assert band.longest_silence(heard, 11.0, 17.0) == 3
+    assert band.longest_silence(heard, 5.0, 17.0) == 7
+    assert band.longest_silence(heard, 11.0, 40.0) == 25
+    assert band.longest_silence([], 11.0, 40.0) == 29
