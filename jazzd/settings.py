@@ -134,7 +134,9 @@ class Solo(Section):
 
     @model_validator(mode="after")
     def _range_holds_every_pitch_class(self) -> "Solo":
-        _check_range(self.low, self.high)
+        # Narrower, and a pitch-class weight of 0 could forbid every pitch there is.
+        if self.high - self.low < NARROWEST:
+            raise ValueError(f"high must be at least {NARROWEST} semitones above low")
         return self
 
 
@@ -175,18 +177,6 @@ class Scene(Section):
     quantize: Percent | None = None
     swing: Swing | None = None
     layback_ms: Layback | None = None
-
-    @model_validator(mode="after")
-    def _range_holds_every_pitch_class(self) -> "Scene":
-        if self.low is not None and self.high is not None:
-            _check_range(self.low, self.high)
-        return self
-
-
-def _check_range(low: int, high: int) -> None:
-    # Narrower, and a pitch-class weight of 0 could forbid every pitch there is.
-    if high - low < NARROWEST:
-        raise ValueError(f"high must be at least {NARROWEST} semitones above low")
 
 
 class Controls(Section):

@@ -77,8 +77,6 @@ def run(
         read(settings.solo.chart)
     if not settings.engine.address:
         check_base(settings.engine.base)
-    if record:
-        check_folder(record)
     with log.to_file(log_file) if log_file else log.to_stderr():
         daemon.run(
             settings,
