@@ -216,6 +216,35 @@ def test_two_virtual_ports_of_one_name_are_not_joined() -> None:
     ports.close()
 
 
+GUESTS = """
+import time, rtmidi
+for number in range(60):
+    guests = [kind(rtapi=rtmidi.API_UNIX_JACK, name="guest") for kind in (rtmidi.MidiIn, rtmidi.MidiOut)]
+    for guest in guests:
+        guest.open_virtual_port("guest")
+        time.sleep(0.02)
+    for guest in guests:
+        guest.close_port()
+        guest.delete()
+        time.sleep(0.02)
+"""
+
+
+@pytest.mark.usefixtures("jack_server")
+def test_ports_stay_open_whoever_comes_and_goes() -> None:
+    theirs, ours = open_jack(Ear(), "Keys in", "Keys out"), open_jack(Ear())
+    joined = open_jack(Ear(), "Keys out", "Keys in")
+    assert joined.made == ()
+    looks = 0
+    with subprocess.Popen([sys.executable, "-c", GUESTS]) as guests:
+        while guests.poll() is None:  # so one leaves in the middle of a look again and again
+            assert (ours.look(), joined.look()) == (Change(), Change())
+            looks += 1
+    assert looks > 500
+    for ports in (joined, ours, theirs):
+        ports.close()
+
+
 @pytest.mark.usefixtures("jack_server")
 def test_closing_in_a_flood_and_an_ear_that_fails() -> None:
     def fail(message: Message, stamp: float) -> None:

@@ -24,6 +24,8 @@ CLIENT = "jazzd"
 """Our name in the eyes of others."""
 PAUSE_S = 0.05
 """Between one client that comes or goes and the next."""
+LOOKS = 12
+"""So many looks at what ports there are; those who come and go do not do so in every one."""
 YOUNG_S = 0.35
 """A JACK server that started just now has others to deal with, who waited for it as we did: see `_pause`."""
 READ_S = 0.001
@@ -70,9 +72,21 @@ class Client:
         return self._server is not None and _hung_up(self._server)
 
     def ports(self) -> list[str]:
-        """What it could open. Raises MidiError."""
-        with as_midi_error(self.backend):
-            return list(self.midi.get_ports())
+        """What it could open, as two looks running have it. Raises MidiError.
+
+        A driver tells how many there are, then the name of each: a port that goes in between makes the last
+        one an error, and one that comes as well hides a third.
+        """
+        before = None
+        for _ in range(LOOKS):
+            try:
+                there = list(self.midi.get_ports())
+            except rtmidi.RtMidiError as error:
+                there, reason = None, str(error).strip()
+            if there is not None and there == before:
+                return there
+            before = there
+        raise MidiError(f"{self.backend}: {reason if before is None else 'ports come and go'}")
 
     def end(self) -> None:
         """Lets go of it, and of what it has opened.
