@@ -3,6 +3,7 @@
 Use: `pytest_plugins = ["jack"]` and the fixture `jack_server`.
 """
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -154,9 +155,10 @@ def _ended_well(process: subprocess.Popen[bytes]) -> bool:
 
 
 def _index(port: Any, wanted: str, timeout_s: float) -> int:
-    deadline = time.perf_counter() + timeout_s
+    deadline, names = time.perf_counter() + timeout_s, list[str]()
     while True:
-        names = port.get_ports()
+        with contextlib.suppress(rtmidi.RtMidiError):  # one that left meanwhile
+            names = port.get_ports()
         for index, name in enumerate(names):
             if wanted in name:
                 return index
