@@ -17,8 +17,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
 
 # What was compiled once need not be compiled again, here or in the engines that tests start.
-os.environ.setdefault(
-    "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".pytest_cache" / "compiled")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(
+    Path(__file__).parent.parent / ".pytest_cache" / "compiled"
 )
 
 settings.register_profile("jazzd", deadline=None, derandomize="CI" in os.environ)
