@@ -64,7 +64,8 @@ def main() -> None:
         with log.open("wb") as output:
             code = subprocess.run(command, stdout=output, stderr=output).returncode
         broken += code != 0
-        table.add_row(name, f"{inputs:,}", f"{time.monotonic() - began:.0f}", str(log) if code else "no")
+        what = f"exit {code}: {log}" if code else "no"
+        table.add_row(name, f"{inputs:,}", f"{time.monotonic() - began:.0f}", what)
     Console().print(table)
     sys.exit(bool(broken))
 
