@@ -16,6 +16,8 @@ class Answer:
     """Of the chord; None if nobody waits for the answer to it."""
     at: Seconds | None = None
     """When it is to sound; None for as soon as it is here."""
+    beat: tuple[str, int] | None = None
+    """Which beat that is: who tells it, and its number."""
     note_id: int | None = None
     """None until the engine has made it."""
 

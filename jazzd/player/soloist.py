@@ -9,7 +9,6 @@ import itertools
 import math
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Protocol
 
 import structlog
@@ -35,9 +34,9 @@ from jazzd.player.timeline import Timeline
 
 ADVANCE_S = 0.05
 """How often the engine is told where the play head is."""
-EARLY_S, SAME_TIME_S = 0.3, 0.003
-"""So long before the beat of an answer the clock may tell it better than when it was asked for; whether it
-does."""
+SPARE_S, SAME_TIME_S = 0.05, 0.003
+"""While there is this much more time than an answer takes, it is asked for anew where the clock, which may
+hardly have begun, has come to put its beat elsewhere by more than so little."""
 KNOB_S = 0.1
 """What is due sooner stays when a knob turns or the style changes."""
 LEGATO_S = 0.1
@@ -125,9 +124,12 @@ class Soloist:
             self._log.info("phrase_started", chord=self.chord.symbol if self.chord else "")
         began, notes = (self.phrase.began, self.phrase.notes) if self.phrase else (now, 0)
         self._placing.anew()
-        self.phrase = Phrase(timeline, began, now, Answer(now, last_note_on, at), notes, form)
-        if at is not None and at - EARLY_S > now:
-            self.phrase.again_at = Seconds(at - EARLY_S)
+        answer = Answer(now, last_note_on, at)
+        self.phrase = Phrase(timeline, began, now, answer, notes, form)
+        source, grid = self._tempo.now(now)
+        if at is not None and grid is not None:
+            answer.beat = source, round(grid.beat(at))
+            self._look_again(self.phrase, now, at)
         if form and form.end is not None:
             self.phrase.end, self.phrase.cut_at = form.end, Seconds(form.end - LAST_NOTE_S)
         self._revise(self.phrase, keys=self._brief.keys(timeline, struck, led), at=at)
@@ -324,17 +326,25 @@ class Soloist:
         self._engine.send(revise)
 
     def _ask_again(self, phrase: Phrase, now: Seconds) -> None:
-        """The beat of the answer is near, and by now the clock may put it elsewhere."""
+        """By now the clock may put the beat of the answer elsewhere."""
         phrase.again_at = None
-        answer, grid = phrase.answer, self._tempo.grid(now)
-        if not answer or answer.at is None or not grid:
+        answer, (source, grid) = phrase.answer, self._tempo.now(now)
+        if answer is None or answer.at is None or answer.beat is None or grid is None:
             return
-        at = grid.time(round(grid.beat(answer.at)))
+        at = grid.time(answer.beat[1])
+        if source != answer.beat[0] or abs(at - answer.at) > grid.bar * grid.beat_s:  # the song is elsewhere
+            return
         if abs(at - answer.at) > SAME_TIME_S:
             phrase.timeline.take_back(self._scheduler.cancel())
             self._placing.anew()
-            phrase.answer = replace(answer, at=at, note_id=None)
+            answer.at, answer.note_id = at, None
             self._revise(phrase, at=at)
+        self._look_again(phrase, now, at)
+
+    def _look_again(self, phrase: Phrase, now: Seconds, at: Seconds) -> None:
+        half_s = (at - now) / 2
+        if half_s > self.pace.lead_s + SPARE_S:
+            phrase.again_at = Seconds(now + half_s)
 
     def _advance(self, phrase: Phrase, now: Seconds) -> None:
         phrase.advance_at = Seconds(now + ADVANCE_S)
