@@ -16,9 +16,9 @@ def test_a_tick_is_ten_milliseconds_from_the_origin() -> None:
 
 def test_the_floor_never_goes_back() -> None:
     timeline = Timeline(Seconds(0.0))
-    assert timeline.floor(1.0) == 100
-    assert timeline.floor(0.5) == 100
-    assert timeline.floor(1.5) == 150
+    assert timeline.raise_floor(1.0) == 100
+    assert timeline.raise_floor(0.5) == 100
+    assert timeline.raise_floor(1.5) == 150
 
 
 def test_the_last_note_is_the_one_before_the_first_taken_back() -> None:

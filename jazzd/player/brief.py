@@ -52,7 +52,7 @@ class Brief:
             epoch=epoch,
             now=timeline.tick(now),
             keep=timeline.last,
-            floor=timeline.floor(max(begin, now)),
+            floor=timeline.raise_floor(max(begin, now)),
             answer=playing and answer,
             playing=playing,
             keys=keys,

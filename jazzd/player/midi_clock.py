@@ -82,8 +82,7 @@ class MidiClock:
         """Whether the song has begun so lately that the clock cannot tell the beats yet."""
         if self.started_at is None:
             return False
-        few = self._steady is None or self._steady.count < FIRST_TICKS or now >= self.lost_at
-        return few and now < max(self.started_at + LOST_S, self.lost_at)
+        return self.grid(now) is None and now < max(self.started_at + LOST_S, self.lost_at)
 
     def grid(self, now: Seconds) -> Grid | None:
         """The beats, None while no clock ticks."""

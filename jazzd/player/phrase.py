@@ -16,8 +16,11 @@ class Answer:
     """Of the chord; None if nobody waits for the answer to it."""
     at: Seconds | None = None
     """When it is to sound; None for as soon as it is here."""
-    beat: tuple[str, int] | None = None
-    """Which beat that is: who tells it, and its number."""
+    beat: int | None = None
+    """The number of the beat that this is, in `song`."""
+    song: object = None
+    floor: int = 0
+    """Of the timeline, when it was asked for."""
     note_id: int | None = None
     """None until the engine has made it."""
 

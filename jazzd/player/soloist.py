@@ -34,9 +34,9 @@ from jazzd.player.timeline import Timeline
 
 ADVANCE_S = 0.05
 """How often the engine is told where the play head is."""
-SPARE_S, SAME_TIME_S = 0.05, 0.003
-"""While there is this much more time than an answer takes, it is asked for anew where the clock, which may
-hardly have begun, has come to put its beat elsewhere by more than so little."""
+LOOK_S, SPARE_S, SAME_TIME_S = 0.25, 0.05, 0.003
+"""So often, while there is this much more time than an answer takes, it is asked for anew where the clock,
+which may hardly have begun, has come to put its beat elsewhere by more than so little."""
 KNOB_S = 0.1
 """What is due sooner stays when a knob turns or the style changes."""
 LEGATO_S = 0.1
@@ -124,12 +124,11 @@ class Soloist:
             self._log.info("phrase_started", chord=self.chord.symbol if self.chord else "")
         began, notes = (self.phrase.began, self.phrase.notes) if self.phrase else (now, 0)
         self._placing.anew()
-        answer = Answer(now, last_note_on, at)
+        answer = Answer(now, last_note_on, at, floor=timeline.floor)
         self.phrase = Phrase(timeline, began, now, answer, notes, form)
-        source, grid = self._tempo.now(now)
-        if at is not None and grid is not None:
-            answer.beat = source, round(grid.beat(at))
-            self._look_again(self.phrase, now, at)
+        if at is not None and (grid := self._tempo.grid(now)):
+            answer.beat, answer.song = round(grid.beat(at)), self._song(now)
+            self._look_again(self.phrase, answer, now)
         if form and form.end is not None:
             self.phrase.end, self.phrase.cut_at = form.end, Seconds(form.end - LAST_NOTE_S)
         self._revise(self.phrase, keys=self._brief.keys(timeline, struck, led), at=at)
@@ -328,23 +327,26 @@ class Soloist:
     def _ask_again(self, phrase: Phrase, now: Seconds) -> None:
         """By now the clock may put the beat of the answer elsewhere."""
         phrase.again_at = None
-        answer, (source, grid) = phrase.answer, self._tempo.now(now)
-        if answer is None or answer.at is None or answer.beat is None or grid is None:
+        answer, grid = phrase.answer, self._tempo.grid(now)
+        if answer is None or answer.at is None or answer.beat is None:
             return
-        at = grid.time(answer.beat[1])
-        if source != answer.beat[0] or abs(at - answer.at) > grid.bar * grid.beat_s:  # the song is elsewhere
-            return
-        if abs(at - answer.at) > SAME_TIME_S:
-            phrase.timeline.take_back(self._scheduler.cancel())
-            self._placing.anew()
-            answer.at, answer.note_id = at, None
-            self._revise(phrase, at=at)
-        self._look_again(phrase, now, at)
+        if grid and answer.song == self._song(now):
+            at = grid.time(answer.beat)
+            if abs(at - answer.at) > SAME_TIME_S:
+                phrase.timeline.take_back(self._scheduler.cancel())
+                phrase.timeline.floor = answer.floor
+                self._placing.anew()
+                answer.at, answer.note_id = at, None
+                self._revise(phrase, at=at)
+        self._look_again(phrase, answer, now)
 
-    def _look_again(self, phrase: Phrase, now: Seconds, at: Seconds) -> None:
-        half_s = (at - now) / 2
-        if half_s > self.pace.lead_s + SPARE_S:
-            phrase.again_at = Seconds(now + half_s)
+    def _look_again(self, phrase: Phrase, answer: Answer, now: Seconds) -> None:
+        if answer.at is not None and (half_s := (answer.at - now) / 2) > self.pace.lead_s + SPARE_S:
+            phrase.again_at = Seconds(now + min(half_s, LOOK_S))
+
+    def _song(self, now: Seconds) -> tuple[str, Seconds | None]:
+        """What the numbers of beats belong to: who tells them, and the last Start or Continue."""
+        return self._tempo.now(now)[0], self._tempo.clock.started_at
 
     def _advance(self, phrase: Phrase, now: Seconds) -> None:
         phrase.advance_at = Seconds(now + ADVANCE_S)

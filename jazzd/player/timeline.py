@@ -18,7 +18,8 @@ class Timeline:
         self.origin = origin
         self.last = -1
         """Number of the last note that was planned and not taken back; -1 for none."""
-        self._floor = 0
+        self.floor = 0
+        """Tick before which no note may begin any more."""
         self._numbers: dict[int, int] = {}
 
     def tick(self, at: float) -> int:
@@ -27,11 +28,11 @@ class Timeline:
     def time(self, tick: int) -> Seconds:
         return Seconds(self.origin + to_seconds(tick))
 
-    def floor(self, at: float) -> int:
+    def raise_floor(self, at: float) -> int:
         """Where a note that cannot come before `at` may begin: never before an older floor, as an answer
         that sounded early still has its place there."""
-        self._floor = max(self._floor, self.tick(at))
-        return self._floor
+        self.floor = max(self.floor, self.tick(at))
+        return self.floor
 
     def plan(self, note_id: int, number: int) -> None:
         self._numbers[note_id] = number
