@@ -124,7 +124,7 @@ def find(path: Path | None = None) -> Path | None:
         raise ConfigError(f"{file}: it is a folder; name the file in it with --config")
     if os.path.lexists(file):
         raise ConfigError(f"{file}: it is no file, or a link that leads to none; mend it or take it away")
-    raise ConfigError(f"{file}: there is no such file; without --config jazzd runs on the defaults")
+    raise ConfigError(f"{file}: there is no such file; put it there, or name another with --config")
 
 
 def _users_own() -> Path:

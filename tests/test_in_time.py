@@ -188,6 +188,23 @@ def test_a_clock_that_stops_without_a_word_ends_the_phrase_and_the_next_chord_pl
     assert room.sounding or room.struck[-1][0] > stopped + 3
 
 
+@pytest.mark.parametrize("pause_s", [0.4, 1.0, 10.0])
+def test_a_clock_that_is_back_finds_the_chord_that_is_held(pause_s: float) -> None:
+    room = Room()
+    room.play(mido.Message("start"))
+    room.tick(4)
+    room.strike(*DM7)
+    room.tick(4)
+    room.wait(pause_s)
+    back = room.time
+    room.tick(8)
+    assert len([at for at, _ in room.struck if at > back]) > 4
+    room.lift(*DM7)
+    room.tick(8)
+    assert not room.sounding
+    assert room.struck[-1][0] < room.time - 2
+
+
 def test_a_clock_that_went_after_stop_leaves_the_next_chord_alone() -> None:
     room = Room()
     room.tick(4)

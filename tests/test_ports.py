@@ -216,6 +216,31 @@ def test_two_virtual_ports_of_one_name_are_not_joined() -> None:
     ports.close()
 
 
+@pytest.mark.usefixtures("jack_server")
+def test_keys_are_let_go_of_when_nobody_is_left_who_could_hold_them() -> None:
+    ear = Ear()
+    ports = open_jack(ear)
+    with JackClient(into=INPUT):
+        with JackClient(into=INPUT) as musician:
+            musician.play(
+                Message("note_on", note=60), Message("note_on", note=64), Message("note_off", note=64)
+            )
+            musician.play(Message("control_change", control=64, value=127))
+            time.sleep(0.3)
+            ports.look()
+        assert ports.look() == Change()
+        played = len(ear.heard)
+        assert played == 4
+    assert ports.look() == Change()
+    assert ear.heard[played:] == [
+        Message("note_off", note=60),
+        Message("control_change", control=64, value=0),
+    ]
+    assert ports.look() == Change()
+    assert len(ear.heard) == played + 2
+    ports.close()
+
+
 GUESTS = """
 import time, rtmidi
 for number in range(60):

@@ -57,7 +57,7 @@ def test_a_mix_by_name(styling: Styling) -> None:
 @pytest.mark.parametrize(
     ("shares", "words"),
     [
-        ({"nobody": 1.0}, "no style 'nobody'; ready are: bebop, cool, swing"),
+        ({"nobody": 1.0}, "no style 'nobody'; ready are: bebop, cool, swing; the base alone is ''"),
         ({"alien": 1.0}, "another base"),
         ({"cool": 1.5}, "no share"),
     ],

@@ -72,6 +72,17 @@ def test_the_tune_plays_by_the_song_until_stop() -> None:
     assert len(room.struck) > count
 
 
+@pytest.mark.parametrize(("pause_s", "goes_on"), [(0.4, True), (1.5, True), (8.0, False)])
+def test_a_clock_that_is_soon_back_takes_the_tune_along(pause_s: float, goes_on: bool) -> None:
+    room = Room(chart=tune())
+    started(room, 8)
+    room.wait(pause_s)
+    back = room.time
+    room.tick(16)
+    after = [at for at, _ in room.struck if at > back]
+    assert len(after) > 20 if goes_on else not after
+
+
 def test_song_position_is_obeyed() -> None:
     room = Room(chart=tune())
     room.tick(2)

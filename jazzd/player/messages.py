@@ -23,6 +23,32 @@ def parse(data: Sequence[int]) -> Message | None:
     return Message.from_bytes(data)
 
 
+class Held:
+    """What somebody holds down, to be released for them when they are gone."""
+
+    def __init__(self) -> None:
+        self._keys: set[tuple[int, int]] = set()
+        self._pedals: set[int] = set()
+
+    def heard(self, message: Message) -> None:
+        if message.type == "note_on" and message.velocity:
+            self._keys.add((message.channel, message.note))
+        elif message.type in ("note_on", "note_off"):
+            self._keys.discard((message.channel, message.note))
+        elif message.is_cc(SUSTAIN):
+            (self._pedals.add if message.value >= SUSTAIN_DOWN else self._pedals.discard)(message.channel)
+
+    def released(self) -> list[Message]:
+        """What lets go of it all."""
+        keys, pedals = sorted(self._keys), sorted(self._pedals)
+        self._keys.clear()
+        self._pedals.clear()
+        return [
+            *(Message("note_off", channel=channel, note=note) for channel, note in keys),
+            *(Message("control_change", channel=channel, control=SUSTAIN, value=0) for channel in pedals),
+        ]
+
+
 class Decoder:
     """A stream of MIDI bytes, cut anywhere, to messages.
 

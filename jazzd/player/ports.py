@@ -17,7 +17,7 @@ from mido import Message
 from jazzd.errors import MidiError
 from jazzd.player.clock import Clock
 from jazzd.player.drivers import CLIENT, Client, Reader, Receive, as_midi_error, list_ports
-from jazzd.player.messages import parse
+from jazzd.player.messages import Held, parse
 
 CLOSE_S = 1.0
 """How long a look that is under way is waited for."""
@@ -40,15 +40,17 @@ class Ports:
     """An input and an output by their names, and whatever becomes of each.
 
     With backend `none` there are none, and sending does nothing. `look` finds out that a port has gone, and
-    opens it again when it is back; what was somebody else's is then waited for, not made.
+    opens it again when it is back; what was somebody else's is then waited for, not made. Who plays to a port
+    that we made is not known: when nobody is left who could, the keys that are down are taken for lifted.
     """
 
     def __init__(self, wanted: str, names: tuple[str, str], on_message: OnMessage, clock: Clock) -> None:
         self.backend = "none"
         self.reason = ""
         self._wanted = wanted
-        self._input, self._output = _InputPort(names[0], _receiver(on_message), clock), _OutputPort(names[1])
-        self._clock = clock
+        self._clock, self._on_message, self._held = clock, on_message, Held()
+        self._input = _InputPort(names[0], _receiver(self._heard), clock)
+        self._output = _OutputPort(names[1])
         self._closed = False
         self._looking = threading.Lock()
 
@@ -123,6 +125,9 @@ class Ports:
         ports = (self._input, self._output)
         made = self.made
         lost = [port for port in ports if port.has_gone(made)]
+        if self._input.deserted:
+            for message in self._held.released():
+                self._on_message(message, self._clock.now())
         if any(port.theirs for port in lost):
             for port in ports:
                 port.renew()
@@ -132,6 +137,10 @@ class Ports:
                 self.open()
         found = [port for port in away if port.is_open]
         return Change(tuple(port.name for port in lost), tuple(port.name for port in found))
+
+    def _heard(self, message: Message, at: float) -> None:
+        self._held.heard(message)
+        self._on_message(message, at)
 
     def close(self) -> None:
         """Closes them for good, after a look that is under way, unless a driver holds that up."""
@@ -160,6 +169,10 @@ class _Port:
         """Of a port that is away: a new client at every look would stir up the patchbay, and JACK."""
         self._leaving = False
         """It can still be played to, and is closed with the next look."""
+        self._others = 0
+        """How many ports of other programs there were at the last look."""
+        self.deserted = False
+        """Whether we made it, and the last of those has gone since the look before."""
 
     @property
     def is_open(self) -> bool:
@@ -216,6 +229,7 @@ class _Port:
         if self._waiting is not None and self._waiting.hung_up:
             self._end(self._waiting)
             self._waiting = None
+        self.deserted = False
         if self._client is None:
             return False
         if self._leaving:
@@ -225,9 +239,9 @@ class _Port:
         if there is None or (self.theirs and self.name not in there):
             self.close()
             return True
-        self._leaving = not self.theirs and bool(
-            _match(self._wanted, [name for name in there if name not in ours])
-        )
+        others = [name for name in there if name not in ours]
+        self.deserted, self._others = bool(self._others) and not others and not self.theirs, len(others)
+        self._leaving = not self.theirs and bool(_match(self._wanted, others))
         return self._leaving
 
     def renew(self) -> None:

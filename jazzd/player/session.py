@@ -311,7 +311,10 @@ class Session:
         if message.type == "clock":
             if not self._beaten and self.tempo.clock.grid(at) is not None:
                 self._beaten = True
-                if self._soloist.phrase is None and not self._leading:
+                if self._tune:
+                    self._tune.find_clock(at)
+                phrase = self._soloist.phrase
+                if not self._leading and (phrase is None or phrase.end is not None):
                     self._take_over_at = at
                     self._take_over(at)
         elif message.type in ("start", "continue"):
@@ -325,10 +328,9 @@ class Session:
             self._beaten = False
             self._log.warning("clock_lost")
             if self._soloist.playing:
-                self._wanted = False
                 self._soloist.finish(now)
             if self._tune:
-                self._tune.stop()
+                self._tune.lose_clock(now)
 
     def _entry(self, now: Seconds, entering: bool) -> Seconds | None:
         return entry(self.manner, self.tempo, now, self._soloist.pace.lead_s, entering)

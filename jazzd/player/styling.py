@@ -82,7 +82,7 @@ class Styling:
                 raise JazzdError(
                     f"the style {name!r} is not ready: {reasons[name]}"
                     if name in reasons
-                    else f"there is no style {name!r}; ready are: {known}"
+                    else f"there is no style {name!r}; ready are: {known}; the base alone is ''"
                 )
             if not 0 <= share <= 1:
                 raise JazzdError(f"{name}: {share:g} is no share of a mix; give numbers from 0 to 1")

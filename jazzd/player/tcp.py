@@ -9,7 +9,7 @@ from mido import Message
 
 from jazzd.errors import ConfigError, MidiError
 from jazzd.player.clock import Clock
-from jazzd.player.messages import SUSTAIN, SUSTAIN_DOWN, Decoder
+from jazzd.player.messages import Decoder, Held
 
 BUFFER_LIMIT = 1 << 14
 """Bytes that a client may be behind in reading; then it is dropped."""
@@ -89,7 +89,7 @@ class TcpServer:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         writer.write(b"".join(message.bin() for message in self.greeting))
         self._clients[writer] = task
-        held = _Held()
+        held = Held()
         try:
             await self._read(reader, held)
         finally:
@@ -98,7 +98,7 @@ class TcpServer:
             for message in held.released():
                 self._on_message(message, self._clock.now())
 
-    async def _read(self, reader: asyncio.StreamReader, held: "_Held") -> None:
+    async def _read(self, reader: asyncio.StreamReader, held: Held) -> None:
         decoder = Decoder()
         with contextlib.suppress(OSError):  # a broken connection is an end like any other
             while data := await reader.read(_READ_SIZE):
@@ -110,29 +110,6 @@ class TcpServer:
                         await asyncio.sleep(0)
                         stamp = self._clock.now()  # never older than what another client was heard with
                 await asyncio.sleep(0)  # read() does not give way while there is more
-
-
-class _Held:
-    """What a client holds down, to be released for it when it is gone."""
-
-    def __init__(self) -> None:
-        self._keys: set[tuple[int, int]] = set()
-        self._pedals: set[int] = set()
-
-    def heard(self, message: Message) -> None:
-        if message.type == "note_on" and message.velocity:
-            self._keys.add((message.channel, message.note))
-        elif message.type in ("note_on", "note_off"):
-            self._keys.discard((message.channel, message.note))
-        elif message.type == "control_change" and message.control == SUSTAIN:
-            (self._pedals.add if message.value >= SUSTAIN_DOWN else self._pedals.discard)(message.channel)
-
-    def released(self) -> list[Message]:
-        keys, pedals = sorted(self._keys), sorted(self._pedals)
-        return [
-            *(Message("note_off", channel=channel, note=note) for channel, note in keys),
-            *(Message("control_change", channel=channel, control=SUSTAIN, value=0) for channel in pedals),
-        ]
 
 
 def _parse(address: str) -> tuple[str, int]:

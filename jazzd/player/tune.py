@@ -16,6 +16,8 @@ BARS_TO_TRADE = 4
 """The turn of each where the settings count chords: those of a chart are nobody's to count."""
 EARLY_S = 0.2
 """How long before its first note the solo is asked for."""
+BACK_S = 4.0
+"""A clock that is back so soon had a hiccup: the tune goes on."""
 AHEAD_BEATS = 64
 """How far the engine is told of the chords to come, and every bar anew: the tempo may change."""
 
@@ -30,7 +32,7 @@ class Tune:
         """The tune's own beats, where nobody tells the song position; beat 0 is its first."""
         self._not_before = -math.inf
         """Beat; a turn that the human took is not taken back."""
-        self._struck_at = Seconds(-math.inf)
+        self._struck_at = self._lost_at = Seconds(-math.inf)
         self._told_at = Seconds(0.0)
 
     def start(self) -> None:
@@ -39,7 +41,18 @@ class Tune:
 
     def stop(self) -> None:
         """Nothing is played until the next start, or the next chord."""
-        self._running = False
+        self._running, self._lost_at = False, Seconds(-math.inf)
+
+    def lose_clock(self, now: Seconds) -> None:
+        """Nothing is played until the clock is back, if it is so soon."""
+        if self._running:
+            self.stop()
+            self._lost_at = now
+
+    def find_clock(self, now: Seconds) -> None:
+        """The clock ticks again."""
+        if now - self._lost_at < BACK_S:
+            self.start()
 
     def struck(self, event: ChordCaptured) -> None:
         """The human struck a chord: without a clock the first one begins the tune."""
