@@ -200,6 +200,15 @@ def test_a_flood_of_notes_is_captured_as_it_goes(hands: Hands) -> None:
     assert all(chord.at - chord.struck[0].at <= LONGEST_GESTURE + 0.003 for chord in hands.chords)
 
 
+def test_what_was_struck_and_lifted_just_before_a_channel_is_forgotten_is_no_chord(hands: Hands) -> None:
+    hands.strike(*DM7)
+    hands.lift(DM7[0])
+    hands.capture.forget(0)
+    hands.wait(1)
+    assert not hands.events
+    assert not hands.capture.sounding
+
+
 def test_reset_forgets_keys_and_pedal(hands: Hands) -> None:
     hands.pedal(127)
     hands.strike(*DM7)
