@@ -118,8 +118,8 @@ class Capture:
             key = self._held.pop(place)
             if self._group.get(key.pitch) is key:
                 del self._group[key.pitch]
-        if not self._held and not self._ringing:  # what was struck and lifted just now is no chord, either
-            self._group.clear()
+        if not self._held:  # what was struck and lifted just now is no chord, either, nor what a pedal holds
+            self.reset()
 
     def _strike(self, channel: int, key: Struck) -> None:
         gap = key.at - self._last_note_on
