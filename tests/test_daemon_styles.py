@@ -69,9 +69,8 @@ def test_files_come_and_go_while_the_music_goes_on(
     playing: Daemon, musician: JackClient, folder: Path, tiny_base: Path
 ) -> None:
     base = weights.identify(tiny_base)[1]
-    musician.play(
-        knob(22, 127)
-    )  # dense: of itself music of random weights may have five notes in five seconds
+    # Dense: of itself music of random weights may have five notes in five seconds.
+    musician.play(knob(22, 127))
     musician.play(*strike(*DM7))
     musician.wait_for(lambda heard: len(heard) > 4)
     cool, hot = folder / "cool.safetensors", folder / "hot.safetensors"

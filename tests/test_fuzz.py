@@ -36,6 +36,17 @@ def test_a_reader_refuses_and_does_nothing_worse(
     target.read(bytes(text))
 
 
+@pytest.mark.parametrize(
+    "played",
+    [
+        "903c 9f400d 4000 0101 003a 0000 0040 0d40",  # struck and lifted just before all notes off
+        "903c40 bf4040 90433c 40bf4040 904321 3c00 213c 00",  # and with a pedal down
+    ],
+)
+def test_nothing_sounds_after_all_notes_off(readers: dict[str, Target], played: str) -> None:
+    readers["hands"].read(bytes.fromhex(played))
+
+
 def test_every_reader_is_named(readers: dict[str, Target]) -> None:
     assert list(readers) == list(SHARES)
     assert sum(SHARES.values()) == 100

@@ -98,6 +98,18 @@ def test_a_count_in_is_waited_for() -> None:
     assert (room.struck[0][0] - began) / BEAT_S == pytest.approx(8, abs=0.01)
 
 
+def test_a_count_in_ends_where_its_last_beat_does_though_the_tempo_moves() -> None:
+    room = Room(manner=Manner(count_in=2))
+    room.tick(2)
+    room.play(mido.Message("start"))
+    room.strike(*DM7)
+    room.tick(4, 118)
+    room.tick(4, 126)
+    ninth = room.time
+    room.tick(4, 126)
+    assert room.struck[0][0] == pytest.approx(ninth, abs=0.01)
+
+
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("bpm", [90, 180, 240])
 def test_a_count_in_ends_on_its_beat_however_badly_the_clock_keeps_time(bpm: int, seed: int) -> None:

@@ -125,7 +125,7 @@ class Ports:
         ports = (self._input, self._output)
         made = self.made
         lost = [port for port in ports if port.has_gone(made)]
-        if self._input.deserted:
+        if self._input.deserted or self._input in lost:
             for message in self._held.released():
                 self._on_message(message, self._clock.now())
         if any(port.theirs for port in lost):
