@@ -58,7 +58,7 @@ class JackClient:
         self._in = rtmidi.MidiIn(rtapi=rtmidi.API_UNIX_JACK, name="musician in")
         self._in.ignore_types(sysex=False, timing=False, active_sense=False)
         self._leaving = threading.Event()
-        self._reader = threading.Thread(target=self._read, daemon=True)  # no callback: see player/ports.py
+        self._reader = threading.Thread(target=self._read, daemon=True)  # no callback: see player/port.py
         self._reader.start()
         if into:
             self._out.open_port(_index(self._out, into, timeout_s), name="out")

@@ -19,6 +19,7 @@ from structlog.testing import capture_logs
 
 from jazzd.errors import MidiError
 from jazzd.player import drivers
+from jazzd.player import port as port_module
 from jazzd.player import ports as ports_module
 from jazzd.player.clock import MonotonicClock
 from jazzd.player.drivers import YOUNG_S, PortList, end_orphans, list_ports
@@ -89,7 +90,7 @@ class Renumbering:
 def test_a_port_that_was_given_another_number_meanwhile_is_opened_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ports_module, "Client", Renumbering)
+    monkeypatch.setattr(port_module, "Client", Renumbering)
     monkeypatch.setattr(ports_module, "list_ports", lambda wanted: PortList("jack", (), ()))
     ports = open_ports("auto", "keyboard", "synth", Ear(), MonotonicClock())
     assert (ports.input, ports.output, ports.connected) == ("", "synth", False)

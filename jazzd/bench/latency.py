@@ -143,7 +143,9 @@ def transport() -> Iterator[tuple[str, dict[str, str]]]:
     before = {key: os.environ.get(key) for key in private}
     # Synchronous (-S): the other mode loses one message in some thousands. Then a client that goes at the
     # wrong moment makes the server stand still for ten time-outs: of 40 ms each, not of 500 (-t).
-    command = ["jackd", "--no-realtime", "-n", name, "-S", "-t", "40"]
+    # Real-time as on a stage (jackd goes on without, where the user has no such rights), and its threads
+    # before jazzd's own.
+    command = ["jackd", "-R", "-P", "20", "-n", name, "-S", "-t", "40"]
     command += ["-d", "dummy", "-r", "48000", "-p", "64"]
     os.environ.update(private)  # libjack in this process looks there, too
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -165,7 +167,7 @@ def _wait_for_jack(server: subprocess.Popen[bytes]) -> None:
         if drivers.list_ports("jack").backend == "jack":
             return
         time.sleep(0.1)
-    raise MidiError("jackd does not start; try `jackd --no-realtime -d dummy` to see why")
+    raise MidiError("jackd does not start; try `jackd -d dummy` to see why")
 
 
 @contextlib.contextmanager
