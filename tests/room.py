@@ -52,6 +52,9 @@ class Room:
     def now(self) -> float:
         return self.time
 
+    def sleep_until(self, at: float) -> None:
+        self.time = max(self.time, at)
+
     def send(self, message: protocol.Message) -> None:
         """The engine's end of the link."""
         self.asked.append(message)

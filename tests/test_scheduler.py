@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from jazzd.errors import MidiError
 from jazzd.player.clock import MonotonicClock
 from jazzd.player.ledger import Ledger
-from jazzd.player.scheduler import RETRY_S, OutputFigures, Scheduler
+from jazzd.player.scheduler import LEAD_S, RETRY_S, OutputFigures, Scheduler
 
 pytestmark = pytest.mark.in_time
 
@@ -21,6 +21,9 @@ class FakeClock:
 
     def now(self) -> float:
         return self.time
+
+    def sleep_until(self, at: float) -> None:
+        self.time = max(self.time, at)
 
 
 class Stage:
@@ -66,6 +69,16 @@ class Stage:
 @pytest.fixture
 def stage() -> Stage:
     return Stage()
+
+
+def test_the_scheduler_turns_to_a_note_before_its_time_and_sends_it_then(stage: Stage) -> None:
+    stage.plan((1, 0.5, 60, 0.25))
+    assert stage.scheduler.step() == 100.5 - LEAD_S
+    stage.clock.time = 100.5 - LEAD_S
+    assert stage.heard == []
+    stage.scheduler.step()
+    assert stage.heard == [(0.5, "note_on", 60)]
+    assert stage.figures.lateness_ms == (0.0,)
 
 
 def test_every_note_at_its_time_and_for_its_time(stage: Stage) -> None:
@@ -234,6 +247,24 @@ class Running:
         self.clock = MonotonicClock()
         self.scheduler = Scheduler(Ledger(self.sent.append), self.clock, **callbacks)  # type: ignore[arg-type]
         self.scheduler.start()
+
+
+def test_no_note_is_sent_before_its_time() -> None:
+    done = threading.Event()
+    sent: list[tuple[float, float]] = []
+
+    def on_sent(_: int, due: float, sent_at: float) -> None:
+        sent.append((due, sent_at))
+        if len(sent) == 20:
+            done.set()
+
+    running = Running(on_sent=on_sent)
+    now = running.clock.now()
+    for n in range(20):
+        running.scheduler.play(n, now + 0.01 + n * LEAD_S * 1.5, 60 + n, 80, 0.001)
+    assert done.wait(5)
+    running.scheduler.close()
+    assert all(sent_at >= due for due, sent_at in sent)
 
 
 def test_the_thread_plays_in_order_and_ends_clean() -> None:

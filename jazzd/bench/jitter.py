@@ -13,7 +13,7 @@ from typing import Any
 import mido
 
 from jazzd.bench import machine
-from jazzd.bench.latency import OPENING_S, line_to, transport
+from jazzd.bench.latency import line_to, transport
 from jazzd.errors import JazzdError
 from jazzd.music.grid import POSITIONS
 from jazzd.player.latency import summary
@@ -23,6 +23,9 @@ SECONDS, BPM = 60.0, 120.0
 CHORDS = ((50, 57, 60, 65), (43, 53, 59, 62), (48, 52, 59, 62), (45, 55, 60, 64))
 CHORD_S = 2.0
 FAREWELL_S = 3.0
+STRIKE_BEAT = 0.8
+"""Where in a beat the chords are struck: what was planned for the grid before them sounds well before (at
+three quarters) or well after (at the beat), so that the next note is the first of their answer."""
 SETTLING_BEATS = 4
 """Notes before this are not counted: the clock is being found."""
 NEAR_MS = 3.0
@@ -42,11 +45,9 @@ def measure(seconds: float = SECONDS, jitter_ms: float = 0.0, options: Sequence[
             line_to(kind, status) as line,
             daw(status["midi"]["input"], str(BPM), seconds, jitter_ms) as began,
         ):
-            end, struck = began + seconds - 2 * OPENING_S, []
-            for chord in itertools.cycle(CHORDS):
-                if time.perf_counter() + CHORD_S > end:
-                    break
-                struck.append(_hold(line, chord))
+            first, struck = began + STRIKE_BEAT * 60 / BPM, []
+            for chord, nth in zip(itertools.cycle(CHORDS), range(int((seconds - 1) / CHORD_S))):
+                struck.append(_hold(line, chord, first + nth * CHORD_S))
         notes = it.status()["notes"]
         it.stop()
     off = off_grid_ms(line.heard, began, struck)
@@ -82,15 +83,15 @@ def off_grid_ms(heard: Sequence[Heard], began: float, struck: Sequence[float]) -
     return off
 
 
-def _hold(line: Any, chord: tuple[int, ...]) -> float:
-    """Plays the chord; when its last key went down."""
+def _hold(line: Any, chord: tuple[int, ...], at: float) -> float:
+    """Plays the chord then; when its last key went down."""
+    time.sleep(max(0.0, at - time.perf_counter()))
     for pitch in chord:
         line.send(mido.Message("note_on", note=pitch, velocity=72))
     struck = time.perf_counter()
     time.sleep(0.95 * CHORD_S)
     for pitch in chord:
         line.send(mido.Message("note_off", note=pitch))
-    time.sleep(0.05 * CHORD_S)
     return struck
 
 

@@ -48,16 +48,23 @@ class Ledger:
         self._lifted: dict[int, float] = {}
         """When each slot was lifted last, in that order; their marks stay for UNDER_WAY_S."""
 
-    def strike(self, owner: int, channel: int, pitch: int, velocity: int) -> None:
-        """Sends a note-on (channel 0..15), and before it the note-off of whoever had this key."""
+    def strike(
+        self, owner: int, channel: int, pitch: int, velocity: int, hold: Callable[[], None] = lambda: None
+    ) -> None:
+        """Sends a note-on (channel 0..15), and before it the note-off of whoever had this key.
+
+        `hold` returns when it is time: what can be done before is done by then.
+        """
         with self._lock:
+            message = Message("note_on", channel=channel, note=pitch, velocity=velocity)
+            self._forget(self._now() - UNDER_WAY_S)
+            hold()
             if (channel, pitch) in self._owners:
                 self._lift(channel, pitch)
-            self._forget(self._now() - UNDER_WAY_S)
             self._owners[channel, pitch] = owner
             self._marks[channel * PITCHES + pitch] = 1
             self._channels.add(channel)
-            self._send(Message("note_on", channel=channel, note=pitch, velocity=velocity))
+            self._send(message)
 
     def release(self, owner: int, channel: int, pitch: int) -> None:
         """Sends the note-off of `owner`'s note, unless the key is up or a newer note has it."""

@@ -12,13 +12,16 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from jazzd.player.clock import Clock
+from jazzd.player.clock import Timer
 from jazzd.player.ledger import Ledger
 
 LATE_S = 0.010
 """A note this much behind its time counts as late."""
 STALE_S = 0.250
 """A note this much behind is wrong music (the machine slept, the process was stopped): it is dropped."""
+LEAD_S = 0.002
+"""The thread turns to a note so long before its time: to wake up and to make ready takes a quarter of a
+millisecond where nothing is in the way, and ten times that where the processor is not quite ours."""
 RETRY_S = 0.1
 """A note-off that could not be sent is tried again this much later, for as long as it takes."""
 
@@ -61,7 +64,7 @@ class Scheduler:
     def __init__(
         self,
         ledger: Ledger,
-        clock: Clock,
+        clock: Timer,
         on_sent: Callable[[int, float, float], None] = lambda note_id, due, sent_at: None,
         on_error: Callable[[Exception], None] = lambda error: None,
     ) -> None:
@@ -173,7 +176,10 @@ class Scheduler:
             return OutputFigures(self._sent, self._late, self._dropped, sounding, tuple(self._lateness_ms))
 
     def step(self) -> float | None:
-        """Sends what is due; returns when the next thing is (seconds of the clock), None if there is none."""
+        """Sends what is due, waiting for notes that are about to be.
+
+        Returns when to call it next (seconds of the clock), None if nothing is planned.
+        """
         with self._changed:
             struck = []
             if self._owed_at is not None and self._owed_at <= self._clock.now():
@@ -182,7 +188,7 @@ class Scheduler:
                     self.owe()
             while self._offs and self._offs[0][0] <= self._clock.now():
                 self._release(*heapq.heappop(self._offs))
-            while self._ons and self._ons[0][0] <= self._clock.now():
+            while self._ons and self._ons[0][0] - LEAD_S <= self._clock.now():
                 struck += self._strike(*heapq.heappop(self._ons))
             next_at = self._next()
         for note, sent_at in struck:
@@ -193,7 +199,8 @@ class Scheduler:
         if not note.asap and self._clock.now() - due > STALE_S:
             self._dropped += 1
             return []
-        sent = self._try(lambda: self._ledger.strike(serial, note.channel, note.pitch, note.velocity))
+        key, hold = (note.channel, note.pitch), lambda: self._clock.sleep_until(due)
+        sent = self._try(lambda: self._ledger.strike(serial, *key, note.velocity, hold))
         sent_at = self._clock.now()
         # Even if it failed: part of the output may have had it.
         heapq.heappush(self._offs, (sent_at + note.duration_s, serial, note))
@@ -222,8 +229,9 @@ class Scheduler:
         return True
 
     def _next(self) -> float | None:
-        times = [heap[0][0] for heap in (self._ons, self._offs) if heap]
-        return min([*times, *([] if self._owed_at is None else [self._owed_at])], default=None)
+        ons, offs = ([entry[0] for entry in heap[:1]] for heap in (self._ons, self._offs))
+        owed = [] if self._owed_at is None else [self._owed_at]
+        return min([*(due - LEAD_S for due in ons), *offs, *owed], default=None)
 
     def _run(self) -> None:
         log = structlog.get_logger()
