@@ -1,6 +1,7 @@
 """The MIDI systems that there may be: the ports they have, and a client of one."""
 
 import contextlib
+import math
 import os
 import signal
 import socket
@@ -28,6 +29,9 @@ LOOKS = 12
 """So many looks at what ports there are; those who come and go do not do so in every one."""
 YOUNG_S = 0.35
 """A JACK server that started just now has others to deal with, who waited for it as we did: see `_pause`."""
+NOTICE_S = 0.2
+"""By then libjack has heard that a server ended. Deleted before, its threads are cancelled wherever they are:
+in the middle of a line on stderr, say, whose lock nobody gives back, and the process stands still."""
 READ_S = 0.001
 """How often an input of JACK is read: a message is heard late by half of that."""
 _APIS = {
@@ -56,6 +60,8 @@ class Client:
         self.backend = backend
         if any(client.hung_up for client in list(_clients)):
             raise MidiError("the JACK server is gone; first jazzd lets go of what it had there")
+        self._hung_up_at: float | None = None
+        """On the system's monotonic clock."""
         self._server = _connect_jack() if backend == "jack" and sys.platform == "linux" else None
         try:
             self.midi = _client(kind, backend)
@@ -69,7 +75,14 @@ class Client:
     @property
     def hung_up(self) -> bool:
         """Whether the server behind it is no more: nothing may be asked of it then."""
-        return self._server is not None and _hung_up(self._server)
+        if self._hung_up_at is None and self._server is not None and _hung_up(self._server):
+            self._hung_up_at = time.monotonic()
+        return self._hung_up_at is not None
+
+    @property
+    def notice_s(self) -> float:
+        """How long it must still be kept: until libjack has noticed that the server is no more."""
+        return max(0.0, (self._hung_up_at or -math.inf) + NOTICE_S - time.monotonic())
 
     def ports(self) -> list[str]:
         """What it could open, as two looks running have it. Raises MidiError.
@@ -98,6 +111,7 @@ class Client:
             self.midi.close_port()
             self._delete()
         elif threading.current_thread() is threading.main_thread():
+            time.sleep(self.notice_s)
             with _no_waiting():
                 self._delete()
         else:
@@ -125,9 +139,11 @@ _orphans: list[Client] = []
 
 
 def end_orphans() -> None:
-    """Lets go of the clients that have ended after their server. For the main thread: see `_no_waiting`."""
-    while _orphans:
-        _orphans.pop().end()
+    """Lets go of the clients that have ended after their server, those for which it is time. For the main
+    thread: see `_no_waiting`."""
+    for client in [each for each in _orphans if not each.notice_s]:
+        _orphans.remove(client)
+        client.end()
 
 
 class Reader:
