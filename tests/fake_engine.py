@@ -26,6 +26,7 @@ class FakeEngine:
         self._revision = Revise(epoch=0, now=0, floor=0, playing=False)
         self._keys: list[int] = []
         self._number = self._onset = 0
+        self._onsets: list[int] = []
 
     def hear(self, message: protocol.ToEngine) -> Iterator[protocol.Message]:
         """What it answers."""
@@ -33,11 +34,14 @@ class FakeEngine:
             case Hello():
                 yield protocol.Ready(base="fake", device="cpu", dtype="float32", parameters=self._parameters)
             case Begin():
-                self._keys = []
+                self._keys, self._onsets = [], []
             case Revise() as revision:
                 self._revision = revision
                 self._keys = [key.pitch for key in revision.keys] or self._keys
-                self._number, self._onset = revision.keep + 1, revision.floor
+                self._number = revision.keep + 1
+                del self._onsets[self._number :]
+                after = self._onsets[-1] + STEP if self._onsets else 0
+                self._onset = max(revision.floor, after)
             case Advance(until=until):
                 end = self._revision.end
                 while self._revision.playing and self._onset <= until and (end is None or self._onset < end):
@@ -59,6 +63,7 @@ class FakeEngine:
             pitch=pitch,
             velocity=80,
         )
+        self._onsets.append(self._onset)
         self._number += 1
         self._onset += STEP
         return note

@@ -1,13 +1,15 @@
 """Follow mode in time: quantized, swung, entering on the beat, with a clock that may stop."""
 
+import bisect
 import random
 from typing import Literal
 
 import mido
 import pytest
+import structlog
 from room import Room
 
-from jazzd.music.grid import Feel
+from jazzd.music.grid import POSITIONS, Feel
 from jazzd.music.notes import Seconds
 from jazzd.player.entry import waits_for_beat
 from jazzd.player.manner import Manner
@@ -198,6 +200,110 @@ def test_a_clock_that_stops_without_a_word_ends_the_phrase_and_the_next_chord_pl
     room.strike(*G7)
     room.wait(1)
     assert room.sounding or room.struck[-1][0] > stopped + 3
+
+
+@pytest.mark.parametrize("bpm", [72, 120, 220])
+@pytest.mark.parametrize("late_s", [-0.02, 0.01, 0.06])
+def test_a_song_is_on_the_grid_from_its_first_beat_on(bpm: float, late_s: float) -> None:
+    """Chords are struck with Start, before anybody can know the tempo."""
+    room, struck = Room(feel=Feel(100)), False
+    room.wait(1)
+    began = room.time + 0.05
+    room.wait(0.05 + min(0.0, late_s))
+    if late_s < 0:
+        room.strike(*DM7)
+    room.wait(began - room.time)
+    room.play(mido.Message("start"))
+    for tick in range(24 * 8):
+        room.play(mido.Message("clock"))
+        if not struck and late_s >= 0 and room.time + 2.5 / bpm > began + late_s:
+            room.wait(max(0.0, began + late_s - room.time))
+            room.strike(*DM7)
+            struck = True
+        room.wait(began + (tick + 1) * 2.5 / bpm - room.time)
+    beats = [(at - began) * bpm / 60 for at, _ in room.struck]
+    assert len(beats) > 10
+    off = [min(abs(beat % 1 - p) for p in (*POSITIONS, 1.0)) * 60 / bpm for beat in beats[1:]]
+    assert max(off) < 0.001
+    assert len(set(beats)) == len(beats), "no two notes share a place"
+    assert room.scheduler.figures().late == 0
+
+
+def test_notes_held_back_for_a_clock_that_does_not_come_are_played() -> None:
+    room = Room(feel=Feel(100))
+    room.play(mido.Message("start"))
+    room.strike(*DM7)
+    room.wait(1.2)
+    assert len(room.struck) > 5
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("first", "last"), [(60, 300), (300, 60), (90, 140)])
+def test_notes_planned_before_the_tempo_moved_are_on_the_grid_it_moved_to(
+    first: float, last: float, seed: int
+) -> None:
+    room, dice = Room(feel=Feel(100)), random.Random(seed)
+    beats, at, ticks = 64, room.time, []
+    for tick in range(24 * beats + 1):
+        ticks.append(at)
+        at += 2.5 / (first + (last - first) * tick / (24 * beats))
+    for tick in range(24 * beats):
+        room.wait(ticks[tick] - room.time + dice.uniform(0, 0.001))
+        room.play(mido.Message("clock"))
+        if tick == 24:
+            room.strike(*DM7)
+    off = []
+    for at, _ in room.struck[1:]:
+        tick = bisect.bisect_right(ticks, at) - 1
+        beat = (tick + (at - ticks[tick]) / (ticks[tick + 1] - ticks[tick])) / 24
+        off.append(min(abs(beat % 1 - p) for p in (*POSITIONS, 1.0)) * 24 * (ticks[tick + 1] - ticks[tick]))
+    assert len(off) > 60
+    assert sorted(off)[int(0.99 * len(off))] < 0.012
+    assert room.scheduler.figures().late == 0
+
+
+def test_every_chord_of_a_count_in_is_silent() -> None:
+    room = Room(manner=Manner(count_in=2))
+    room.tick(2)
+    room.play(mido.Message("start"))
+    began = room.time
+    room.tick(0.6)
+    room.strike(*DM7)
+    room.tick(3.4)
+    room.lift(*DM7)
+    room.tick(1.6)
+    room.strike(*G7)
+    room.tick(8)
+    beats = [(at - began) / BEAT_S for at, _ in room.struck]
+    assert beats[0] == pytest.approx(8, abs=0.02)
+    assert beats[1] - beats[0] < 0.5
+
+
+def test_a_chord_changed_before_it_has_entered_enters_by_the_bar() -> None:
+    room = Room(manner=Manner(start="bar"))
+    began = room.time
+    room.tick(4.3)
+    room.strike(*DM7)
+    room.tick(1.4)
+    room.lift(*DM7)
+    room.strike(*G7)
+    room.tick(6)
+    assert (room.struck[0][0] - began) / BEAT_S == pytest.approx(8, abs=0.02)
+    assert room.struck[0][1] in G7
+
+
+def test_a_clock_that_said_stop_is_not_lost() -> None:
+    room = Room()
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(2):
+            room.play(mido.Message("start"))
+            room.tick(4)
+            room.strike(*DM7)
+            room.tick(2)
+            room.play(mido.Message("stop"))
+            room.lift(*DM7)
+            room.wait(5)
+    assert "clock_lost" not in {each["event"] for each in logs}
 
 
 @pytest.mark.parametrize("pause_s", [0.4, 1.0, 10.0])

@@ -1,6 +1,6 @@
 from jazzd.music.notes import Seconds
 from jazzd.player.scheduler import PlannedNote
-from jazzd.player.timeline import Timeline
+from jazzd.player.timeline import Made, Timeline
 
 
 def planned(*note_ids: int) -> list[PlannedNote]:
@@ -25,11 +25,11 @@ def test_the_last_note_is_the_one_before_the_first_taken_back() -> None:
     timeline = Timeline(Seconds(0.0))
     assert timeline.last == -1
     for note_id, number in ((7, 0), (8, 1), (9, 2), (10, 3)):
-        timeline.plan(note_id, number)
+        timeline.plan(note_id, Made(number, 10 * number))
     timeline.sent(7)
-    assert timeline.take_back(planned(9, 10)) == {9: 2, 10: 3}
+    assert timeline.take_back(planned(9, 10)) == {9: Made(2, 20), 10: Made(3, 30)}
     assert timeline.last == 1
     assert timeline.take_back([]) == {}
     assert timeline.last == 1
-    timeline.plan(11, 2)
+    timeline.plan(11, Made(2, 30))
     assert timeline.last == 2

@@ -26,8 +26,6 @@ FAREWELL_S = 3.0
 STRIKE_BEAT = 0.8
 """Where in a beat the chords are struck: what was planned for the grid before them sounds well before (at
 three quarters) or well after (at the beat), so that the next note is the first of their answer."""
-SETTLING_BEATS = 4
-"""Notes before this are not counted: the clock is being found."""
 NEAR_MS = 3.0
 
 
@@ -66,8 +64,7 @@ def off_grid_ms(heard: Sequence[Heard], began: float, struck: Sequence[float]) -
     """How far each note-on is from the nearest position of the grid whose beat 0 is at `began`; seconds in,
     milliseconds out.
 
-    Not counted are the first notes, from before there is a clock to follow, and those that answer a chord
-    (`struck` says when): they sound as soon as they can.
+    Not counted are those that answer a chord (`struck` says when): they sound as soon as they can.
     """
     beat_s, waiting, off = 60 / BPM, collections.deque(struck), []
     for each in heard:
@@ -78,7 +75,7 @@ def off_grid_ms(heard: Sequence[Heard], began: float, struck: Sequence[float]) -
             waiting.popleft()
             answers = True
         beat = (each.at - began) / beat_s
-        if beat > SETTLING_BEATS and not answers:
+        if not answers:
             off.append(1000 * beat_s * min(abs(beat % 1 - position) for position in (*POSITIONS, 1.0)))
     return off
 

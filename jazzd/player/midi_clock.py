@@ -80,9 +80,12 @@ class MidiClock:
 
     def about_to_tell(self, now: Seconds) -> bool:
         """Whether the song has begun so lately that the clock cannot tell the beats yet."""
-        if self.started_at is None:
-            return False
-        return self.grid(now) is None and now < max(self.started_at + LOST_S, self.lost_at)
+        return self.started_at is not None and self.grid(now) is None and now < self.tells_by
+
+    @property
+    def tells_by(self) -> Seconds:
+        """When a clock that was just started tells its beats, if it ticks at all."""
+        return max(Seconds((self.started_at or self._last) + LOST_S), self.lost_at)
 
     def grid(self, now: Seconds) -> Grid | None:
         """The beats, None while no clock ticks."""

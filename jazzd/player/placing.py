@@ -1,13 +1,20 @@
 """Where in time a note goes: on the grid as far as the feel says, and never in the past."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from jazzd.music.grid import Grid
 from jazzd.music.notes import Seconds
 from jazzd.player.knobs import Knobs
+from jazzd.player.scheduler import PlannedNote
 from jazzd.player.tempo import Tempo
 
 ONE_STROKE_TICKS = 2
 """Notes this near to each other are struck together, wherever the grid puts them."""
+ONE_PLACE_BEATS = 1 / 24
+"""Half as far as two positions of the grid are apart: nearer than this is the same one."""
+AHEAD_S, MOVED_S = 1.0, 0.001
+"""The beats have moved when they lie elsewhere by this much, now or as far ahead as notes are planned."""
 
 
 @dataclass(frozen=True)
@@ -16,8 +23,10 @@ class Placed:
 
     onset: int
     """Tick that the engine gave it."""
-    position: float
-    """Its beat."""
+    position: Seconds
+    """When its position of the grid was, then: the beats may be counted anew since."""
+    due: Seconds
+    """When it is to sound."""
 
 
 class Placing:
@@ -25,30 +34,62 @@ class Placing:
 
     def __init__(self, tempo: Tempo, knobs: Knobs) -> None:
         self._tempo, self._knobs = tempo, knobs
-        self._last: Placed | None = None
+        self._placed: list[Placed] = []
+        self._grid: Grid | None = None
+        """By which the last note was placed."""
 
     def anew(self) -> None:
-        """What was placed last has been taken back, or is of another phrase."""
-        self._last = None
+        """What comes next is of another phrase."""
+        self._placed.clear()
+
+    def take_back(self, dropped: Sequence[PlannedNote]) -> None:
+        """Forgets the places of these, and of all that came after them."""
+        if dropped:
+            first = min(note.due for note in dropped)
+            self._placed = [placed for placed in self._placed if placed.due < first]
+
+    def moved(self, now: Seconds) -> bool:
+        """Whether the beats have come to lie elsewhere since the last note was given its place."""
+        source, grid = self._tempo.now(now)
+        if self._free:
+            return False
+        if grid is None or self._grid is None:
+            return grid is not None or source == "clock"
+        apart = (grid.beat(at) - self._grid.beat(at) for at in (now, now + AHEAD_S))
+        return max(abs(beats - round(beats)) for beats in apart) * grid.beat_s > MOVED_S
 
     def due(self, onset: int, due: Seconds, now: Seconds) -> Seconds:
         """When a note that the engine put at tick `onset`, our time `due`, is to sound."""
-        grid, feel = self._tempo.grid(now), self._knobs.feel
-        if grid is None or (feel.quantize == 0 and feel.swing == 50):
+        source, grid = self._tempo.now(now)
+        self._grid, feel = grid, self._knobs.feel
+        if self._free:
             return Seconds(due + feel.layback_s)
-        last = self._last
+        if grid is None:  # the beats of a clock that was just started are soon known
+            held = max(due, self._tempo.clock.tells_by) if source == "clock" else due
+            return Seconds(held + feel.layback_s)
+        last = self._placed[-1] if self._placed else None
         if last and onset - last.onset <= ONE_STROKE_TICKS:
             position = last.position
-            placed = position if feel.quantize else feel.placed(grid.beat(due))
+            at = last.due if feel.quantize else self._heard_at(grid, feel.placed(grid.beat(due)))
         else:
-            after = max(last.position if last else -1e9, grid.beat(now - feel.layback_s))
-            position = feel.nearest(grid.beat(due), after)
-            placed = feel.placed(grid.beat(due), after)
-        self._last = Placed(onset, position)
-        return Seconds(grid.time(placed) + feel.layback_s)
+            taken = grid.beat(last.position) + ONE_PLACE_BEATS if last else float("-inf")
+            after = max(taken, grid.beat(now - feel.layback_s))
+            position = grid.time(feel.nearest(grid.beat(due), after))
+            at = self._heard_at(grid, feel.placed(grid.beat(due), after))
+        self._placed.append(Placed(onset, position, at))
+        return at
 
     def on_beat(self, onset: int, at: Seconds, now: Seconds) -> Seconds:
         """When an answer that was asked for on the beat `at` is to sound."""
-        if grid := self._tempo.grid(now):
-            self._last = Placed(onset, grid.beat(at))
-        return Seconds(at + self._knobs.feel.layback_s)
+        due = Seconds(at + self._knobs.feel.layback_s)
+        if self._tempo.grid(now):
+            self._placed.append(Placed(onset, at, due))
+        return due
+
+    @property
+    def _free(self) -> bool:
+        """Whether notes sound when the engine says, whatever the beat."""
+        return self._knobs.feel.quantize == 0 and self._knobs.feel.swing == 50
+
+    def _heard_at(self, grid: Grid, beat: float) -> Seconds:
+        return Seconds(grid.time(beat) + self._knobs.feel.layback_s)

@@ -94,6 +94,7 @@ class Session:
             return
         match self.controls.read(message):
             case Stopped():
+                self._beaten = False  # it said so: it is not lost
                 if self._sounds:
                     self.stop("midi_stop")
             case Silenced(reason):
@@ -311,6 +312,7 @@ class Session:
         if message.type == "clock":
             if not self._beaten and self.tempo.clock.grid(at) is not None:
                 self._beaten = True
+                self._soloist.find_beat()
                 if self._tune:
                     self._tune.find_clock(at)
                 phrase = self._soloist.phrase
@@ -386,11 +388,11 @@ class Session:
             soloist.listen(event.struck, self._capture.sounding)
             if self.manner.mode == "trade":
                 self._trade.poll(self._now())
-        elif soloist.phrase is None and waits_for_beat(self.manner, self.tempo, self._now()):
+        elif not soloist.entered and waits_for_beat(self.manner, self.tempo, self._now()):
             soloist.listen(event.struck, self._capture.sounding)
             self._take_over_at = Seconds(self._now() + LOST_S)  # there may be a Start and no clock
         else:
-            at = self._entry(self._now(), entering=soloist.phrase is None)
+            at = self._entry(self._now(), entering=not soloist.entered)
             soloist.ask(event.struck, self._capture.sounding, event.last_note_on, at, led=self.hands.take())
 
     def _released(self, at: Seconds) -> None:

@@ -9,6 +9,7 @@ import itertools
 import math
 import random
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
@@ -30,7 +31,7 @@ from jazzd.player.phrase import Answer, Phrase
 from jazzd.player.placing import Placing
 from jazzd.player.scheduler import LATE_S, PlannedNote, Scheduler
 from jazzd.player.tempo import Tempo
-from jazzd.player.timeline import Timeline
+from jazzd.player.timeline import Made, Timeline
 
 ADVANCE_S = 0.05
 """How often the engine is told where the play head is."""
@@ -96,6 +97,11 @@ class Soloist:
         """Whether more notes are to come."""
         return self.phrase is not None and not self.phrase.resting
 
+    @property
+    def entered(self) -> bool:
+        """Whether something of the phrase has been heard."""
+        return self.phrase is not None and self.phrase.notes > 0
+
     # What it is told
 
     def ask(
@@ -159,9 +165,14 @@ class Soloist:
     def turn(self) -> None:
         """The knobs or the style have changed: heard from KNOB_S on."""
         if (phrase := self.phrase) and not phrase.resting:
-            phrase.timeline.take_back(self._scheduler.cancel(after=self._now() + KNOB_S))
-            self._placing.anew()
+            self._take_back(phrase, self._scheduler.cancel(after=self._now() + KNOB_S))
             self._revise(phrase, ahead_s=KNOB_S)
+
+    def find_beat(self) -> None:
+        """From now on somebody tells the beat: what is planned moves onto it, and what comes knows it."""
+        if (phrase := self.phrase) and not phrase.resting:
+            self._place_anew(phrase, self._now())
+            self._revise(phrase)
 
     def finish(self, at: Seconds) -> None:
         """The hands went up then, or the beat is gone: come to an end."""
@@ -231,7 +242,7 @@ class Soloist:
         asap = answer is not None and answer.at is None
         velocity = self._velocity(note.velocity)
         planned = PlannedNote(note_id, due, note.pitch, velocity, length, self._channel, asap)
-        self._plan(phrase, planned, note.number)
+        self._plan(phrase, planned, Made(note.number, note.onset))
 
     def on_sent(self, note_id: int, due: float, sent_at: float) -> None:
         """The scheduler sent a note-on."""
@@ -278,6 +289,8 @@ class Soloist:
         elif phrase.again_at is not None and now >= phrase.again_at:
             self._ask_again(phrase, now)
         elif now >= phrase.advance_at:
+            if self._placing.moved(now):
+                self._place_anew(phrase, now)
             self._advance(phrase, now)
 
     # What the engine is asked
@@ -333,9 +346,8 @@ class Soloist:
         if grid and answer.song == self._song(now):
             at = grid.time(answer.beat)
             if abs(at - answer.at) > SAME_TIME_S:
-                phrase.timeline.take_back(self._scheduler.cancel())
+                self._take_back(phrase, self._scheduler.cancel())
                 phrase.timeline.floor = answer.floor
-                self._placing.anew()
                 answer.at, answer.note_id = at, None
                 self._revise(phrase, at=at)
         self._look_again(phrase, answer, now)
@@ -362,21 +374,38 @@ class Soloist:
         """As hard as the chords are struck, half as much again or less."""
         return min(max(round(velocity * math.sqrt(self.effort / USUAL_VELOCITY)), 1), 127)
 
+    def _place_anew(self, phrase: Phrase, now: Seconds) -> None:
+        """The beats lie elsewhere than when the notes were planned."""
+        planned, answer = self._scheduler.cancel(), phrase.answer
+        for note, made in zip(planned, self._take_back(phrase, planned).values(), strict=True):
+            if answer is None or note.note_id != answer.note_id:
+                due = self._placing.due(made.onset, phrase.timeline.time(made.onset), now)
+            elif answer.at is not None:
+                due = self._placing.on_beat(made.onset, answer.at, now)
+            else:
+                due = Seconds(note.due)
+            self._plan(phrase, replace(note, due=due), made)
+
+    def _take_back(self, phrase: Phrase, dropped: Sequence[PlannedNote]) -> dict[int, Made]:
+        """What the engine said of these, by their ids, in their order."""
+        self._placing.take_back(dropped)
+        return phrase.timeline.take_back(dropped)
+
     # How a phrase ends
 
     def _rest(self, phrase: Phrase, end: Seconds) -> None:
         """Chooses the phrase's last note among those planned; the engine makes no more."""
         planned = self._scheduler.cancel()
-        numbers = phrase.timeline.take_back(planned)
+        made = self._take_back(phrase, planned)
         chord = phrase.form.chord(end - 0.01) if phrase.form else self.chord
         for note in ending(planned, end, chord.tones if chord else ()):
-            self._plan(phrase, note, numbers[note.note_id])
+            self._plan(phrase, note, made[note.note_id])
         self._scheduler.cancel_and_trim(end)
         phrase.resting = True
         self._revise(phrase, playing=False)
 
-    def _plan(self, phrase: Phrase, note: PlannedNote, number: int) -> None:
-        phrase.timeline.plan(note.note_id, number)
+    def _plan(self, phrase: Phrase, note: PlannedNote, made: Made) -> None:
+        phrase.timeline.plan(note.note_id, made)
         self._scheduler.play(
             note.note_id, note.due, note.pitch, note.velocity, note.duration_s, note.channel, note.asap
         )

@@ -1,10 +1,19 @@
 """The engine's timeline as the player knows it: its ticks in our seconds, and which of its notes stand."""
 
 from collections.abc import Collection
+from typing import NamedTuple
 
 from jazzd.music.notes import Seconds
 from jazzd.music.tempo import to_seconds, to_ticks
 from jazzd.player.scheduler import PlannedNote
+
+
+class Made(NamedTuple):
+    """What the engine said of a note."""
+
+    number: int
+    onset: int
+    """Tick."""
 
 
 class Timeline:
@@ -20,7 +29,7 @@ class Timeline:
         """Number of the last note that was planned and not taken back; -1 for none."""
         self.floor = 0
         """Tick before which no note may begin any more."""
-        self._numbers: dict[int, int] = {}
+        self._made: dict[int, Made] = {}
 
     def tick(self, at: float) -> int:
         return max(0, to_ticks(at - self.origin))
@@ -34,15 +43,15 @@ class Timeline:
         self.floor = max(self.floor, self.tick(at))
         return self.floor
 
-    def plan(self, note_id: int, number: int) -> None:
-        self._numbers[note_id] = number
-        self.last = number
+    def plan(self, note_id: int, made: Made) -> None:
+        self._made[note_id] = made
+        self.last = made.number
 
     def sent(self, note_id: int) -> None:
-        self._numbers.pop(note_id, None)
+        self._made.pop(note_id, None)
 
-    def take_back(self, dropped: Collection[PlannedNote]) -> dict[int, int]:
-        """Forgets notes that will not be sent; returns their numbers by their ids."""
-        numbers = {note.note_id: self._numbers.pop(note.note_id) for note in dropped}
-        self.last = min((number - 1 for number in numbers.values()), default=self.last)
-        return numbers
+    def take_back(self, dropped: Collection[PlannedNote]) -> dict[int, Made]:
+        """Forgets notes that will not be sent; returns what they were by their ids."""
+        made = {note.note_id: self._made.pop(note.note_id) for note in dropped}
+        self.last = min((note.number - 1 for note in made.values()), default=self.last)
+        return made
