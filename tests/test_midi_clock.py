@@ -47,6 +47,33 @@ def test_a_jump_is_caught_up_with_in_a_beat() -> None:
     assert errors[round(0.98 * len(errors))] < 2
 
 
+@pytest.mark.parametrize("held_s", [0.017, 0.06, 0.15])
+def test_ticks_that_were_held_up_do_not_move_the_beat(held_s: float) -> None:
+    clock, period = MidiClock(), 60 / 120 / 24
+    due = [number * period for number in range(200)]
+    heard = [120 * period + held_s if 120 * period <= at < 120 * period + held_s else at for at in due]
+    for at, came in zip(due, heard, strict=True):
+        clock.feed(CLOCK, Seconds(came))
+        if grid := clock.grid(Seconds(came)):
+            ahead = at + 1.0
+            assert grid.time(ahead / 0.5) == pytest.approx(ahead, abs=0.003)
+
+
+@pytest.mark.parametrize("bpm", [40, 60, 90])
+def test_a_clock_that_slows_down_at_once_is_believed(bpm: float) -> None:
+    errors = errors_ms(lambda at: 120 if at < 10 else bpm, 0.001)
+    assert errors[round(0.9 * len(errors))] < 3
+
+
+def test_a_clock_that_pauses_for_a_moment_is_believed() -> None:
+    clock = MidiClock()
+    at = ticked(clock, 100) + 0.03
+    at = ticked(clock, 50, at)
+    grid = clock.grid(Seconds(at))
+    assert grid
+    assert grid.time(150 / 24) == pytest.approx(at, abs=0.003)
+
+
 def ticked(clock: MidiClock, count: int, at: float = 0.0, period: float = 60 / 120 / 24) -> float:
     for _ in range(count):
         clock.feed(CLOCK, Seconds(at))

@@ -1,6 +1,6 @@
 """MIDI clock -> beats: tick times smoothed, song position kept."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mido
 
@@ -16,6 +16,9 @@ STEADY_TICKS, NIMBLE_TICKS = 48, 8
 """Memory of the two lines through the ticks: one averages jitter away, one follows a change of tempo."""
 LEFT_BEHIND_S = 0.007
 """So far apart, the two lines mean that the tempo has changed; +-5 ms of jitter do not reach this."""
+HELD_UP_S = 0.007
+"""A tick later than this counts only if the next one is as late: where one was held up on its way, the next,
+that waited with it, is less late by a whole tick."""
 FIRST_TICKS = 6
 """Fewer ticks tell no tempo."""
 
@@ -45,6 +48,38 @@ class _Line:
         self.period += error * 6 / (n * (n + 1))
 
 
+@dataclass
+class _Fit:
+    """The two lines through the ticks."""
+
+    steady: _Line
+    nimble: _Line
+
+    def tick(self, at: float) -> None:
+        self.steady.tick(at)
+        self.nimble.tick(at)
+        if abs(self.nimble.at - self.steady.at) > LEFT_BEHIND_S:
+            self.steady = _Line(STEADY_TICKS, self.nimble.at, self.nimble.period, NIMBLE_TICKS)
+
+    @property
+    def next_at(self) -> float:
+        """When the next tick is to come."""
+        return self.steady.at + self.steady.period
+
+    def copy(self) -> "_Fit":
+        return _Fit(replace(self.steady), replace(self.nimble))
+
+
+@dataclass(frozen=True)
+class _Doubt:
+    """A tick that came late: it was held up on its way, or the clock has slowed down."""
+
+    at: float
+    late_s: float
+    before: _Fit
+    """The lines without it."""
+
+
 class MidiClock:
     """Follows clock, Start, Continue, Stop and song position of one sender."""
 
@@ -56,8 +91,8 @@ class MidiClock:
         self._stood: int | None = None
         """The same at the place where Continue goes on: many clocks tick on while the song stands."""
         self._last = Seconds(float("-inf"))
-        self._steady: _Line | None = None
-        self._nimble: _Line | None = None
+        self._fit: _Fit | None = None
+        self._doubt: _Doubt | None = None
 
     def feed(self, message: mido.Message, at: Seconds) -> bool:
         """A message that came at `at`; whether it was one of these."""
@@ -89,7 +124,7 @@ class MidiClock:
 
     def grid(self, now: Seconds) -> Grid | None:
         """The beats, None while no clock ticks."""
-        line = self._steady
+        line = self._fit.steady if self._fit else None
         if line is None or line.count < FIRST_TICKS or now >= self.lost_at:
             return None
         if not SLOWEST_BPM <= 60 / (TICKS_PER_BEAT * max(line.period, 1e-6)) <= FASTEST_BPM:
@@ -99,16 +134,26 @@ class MidiClock:
     @property
     def lost_at(self) -> Seconds:
         """When the clock counts as stopped, if no tick comes before."""
-        period = self._steady.period if self._steady else 0.0
+        period = self._fit.steady.period if self._fit else 0.0
         return Seconds(self._last + max(LOST_S, LOST_TICKS * period))
 
     def _heard(self, at: Seconds) -> None:
-        if at >= self.lost_at or self._steady is None or self._nimble is None:
-            self._steady, self._nimble = _Line(STEADY_TICKS, at), _Line(NIMBLE_TICKS, at)
+        if at >= self.lost_at or self._fit is None:
+            self._fit, self._doubt = _Fit(_Line(STEADY_TICKS, at), _Line(NIMBLE_TICKS, at)), None
         else:
-            self._steady.tick(at)
-            self._nimble.tick(at)
-            if abs(self._nimble.at - self._steady.at) > LEFT_BEHIND_S:
-                self._steady = _Line(STEADY_TICKS, self._nimble.at, self._nimble.period, NIMBLE_TICKS)
+            self._follow(self._fit, at)
         self._last = at
         self._tick += 1
+
+    def _follow(self, fit: _Fit, at: Seconds) -> None:
+        doubt, self._doubt = self._doubt, None
+        late_s = at - fit.next_at
+        if doubt and late_s > doubt.late_s - fit.steady.period / 2:
+            self._fit = doubt.before
+            self._fit.tick(doubt.at)
+            self._fit.tick(at)
+        elif late_s > HELD_UP_S and fit.steady.count > FIRST_TICKS:
+            self._doubt = _Doubt(at, late_s, fit.copy())
+            fit.tick(fit.next_at)
+        else:
+            fit.tick(at)
