@@ -154,6 +154,16 @@ def test_a_killed_engine_leaves_nothing_sounding_and_music_comes_back(stage: Sta
     assert stage.status()["engine"]["pid"] != engine
 
 
+def test_a_folder_of_styles_that_is_not_there_is_told(private_user: Path) -> None:
+    missing = private_user / "late"
+    with staged(private_user, TCP_ONLY | {"JAZZD_STYLES__FOLDER": str(missing)}) as stage:
+        engine = stage.ready()["engine"]
+        stage.stop()
+        told = [event for event in stage.events if event["event"] == "no_styles_folder"]
+    assert [event["folder"] for event in told] == [str(missing)]
+    assert (engine["address"], engine["trouble"]) == ("", "")
+
+
 def test_an_engine_that_stops_answering_counts_as_dead(private_user: Path) -> None:
     with staged(private_user, TCP_ONLY, "silent") as stage:
         engine = stage.ready()["engine"]["pid"]

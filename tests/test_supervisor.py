@@ -390,7 +390,9 @@ async def test_an_engine_elsewhere_is_used_and_looked_for_again(
             await player.until(lambda: len(logged) > 2)
             assert player.keeper.state == "failed"
             assert (player.calls, player.keeper.restarts) == ([], 0), "none was there to be lost"
+            assert player.keeper.trouble.startswith(f"no engine at {address} (")
     assert {event["event"] for event in logged} == {"engine_lost"}
+    assert [event["log_level"] for event in logged[:3]] == ["error", "info", "info"], "said once"
 
 
 async def test_an_engine_elsewhere_that_will_not_have_us_is_asked_again(
@@ -411,6 +413,7 @@ async def test_an_engine_elsewhere_that_will_not_have_us_is_asked_again(
                 assert player.keeper.state == "failed"
             async with kept_by_somebody_else(f"unix:{path}"):
                 await player.ready()
+                assert player.keeper.trouble == ""
                 await player.end()
     refused = [event["reason"] for event in logged if event["event"] == "engine_lost"]
     assert f"the engine at unix:{path} says: {protocol.IN_USE}" in refused

@@ -306,6 +306,8 @@ def _warn(settings: Settings, ports: Ports, tcp: TcpServer) -> None:
         name, usual = getattr(midi, key), type(midi).model_fields[key].default
         if name != usual and getattr(ports, key) in ports.made:
             log.warning("port_not_there", wanted=name, instead=getattr(ports, key), until="it comes")
+    if not settings.engine.address and not settings.styles.folder.is_dir():
+        log.warning("no_styles_folder", folder=str(settings.styles.folder), until="it comes")
 
 
 def _engine_command(settings: Settings, numerics: str | None) -> list[str]:

@@ -37,6 +37,8 @@ def status(
             "device": told.device if told else asked.device,
             "dtype": told.dtype if told else asked.dtype,
             "restarts": engine.restarts,
+            "address": asked.address,
+            "trouble": engine.trouble,
         },
         "style": session.styling.style,
         "mix": session.styling.mix,

@@ -56,6 +56,8 @@ class Supervisor:
         self.restarts = 0
         self.ready: protocol.Ready | None = None
         """What the engine said of itself when it was last ready."""
+        self.trouble = ""
+        """Why there is none that is ready, where it was ready before or cannot be reached."""
         self._address, self._token = address, token
         self._engine: Connection | None = None
         self._pong = 0
@@ -114,7 +116,9 @@ class Supervisor:
             self.state = "starting" if came_up else "failed"
             delay_s = BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)]
             failures += 1
-            self._log.error("engine_lost", reason=reason, restarts=self.restarts, again_in_s=delay_s)
+            tell = self._log.error if reason != self.trouble else self._log.info  # as it was: no news
+            tell("engine_lost", reason=reason, restarts=self.restarts, again_in_s=delay_s)
+            self.trouble = reason
             await asyncio.sleep(delay_s)
 
     async def _live(self, engine: Connection, callbacks: Callbacks) -> tuple[bool, str]:
@@ -162,6 +166,7 @@ class Supervisor:
             raise EngineError(f"it made no note within {WARM_UP_S:.0f} s") from None
         engine.send(AFTER_WARM_UP)
         self.state, self._ready_at = "ready", asyncio.get_running_loop().time()
+        self.trouble = ""
         callbacks.ready()
         return said
 
