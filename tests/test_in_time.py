@@ -292,6 +292,61 @@ def test_a_chord_changed_before_it_has_entered_enters_by_the_bar() -> None:
     assert room.struck[0][1] in G7
 
 
+@pytest.mark.parametrize("again", ["start", "continue"])
+@pytest.mark.parametrize("ticks_on", [True, False])
+@pytest.mark.parametrize(("start", "latest"), [("now", 0.3), ("beat", 1.02), ("bar", 4.02)])
+def test_a_chord_held_through_stop_is_played_again_from_start(
+    again: str, ticks_on: bool, start: Literal["now", "beat", "bar"], latest: float
+) -> None:
+    room = Room(manner=Manner(start=start))
+    room.play(mido.Message("start"))
+    room.strike(*DM7)
+    room.tick(8)
+    room.play(mido.Message("stop"))
+    room.wait(0)
+    stopped = room.time
+    if ticks_on:
+        room.tick(8)
+    else:
+        room.wait(4)
+    assert not [at for at, _ in room.struck if at > stopped], "Stop is quiet"
+    began = room.time
+    room.play(mido.Message(again))
+    room.tick(8)
+    after = [(at - began) / BEAT_S for at, _ in room.struck if at > stopped]
+    assert len(after) > 10
+    assert after[0] <= latest
+    room.lift(*DM7)
+    room.tick(8)
+    assert not room.sounding
+
+
+def test_a_chord_lifted_after_stop_is_not_played_again() -> None:
+    room = Room()
+    room.play(mido.Message("start"))
+    room.strike(*DM7)
+    room.tick(4)
+    room.play(mido.Message("stop"))
+    room.tick(1)
+    room.lift(*DM7)
+    stopped = room.time
+    room.play(mido.Message("start"))
+    room.tick(8)
+    assert not [at for at, _ in room.struck if at > stopped]
+
+
+def test_a_chord_that_was_silenced_is_not_played_again_by_start() -> None:
+    room = Room()
+    room.play(mido.Message("start"))
+    room.strike(*DM7)
+    room.tick(4)
+    room.turn(123)
+    silenced = room.time
+    room.play(mido.Message("stop"), mido.Message("start"))
+    room.tick(8)
+    assert not [at for at, _ in room.struck if at > silenced]
+
+
 def test_a_clock_that_said_stop_is_not_lost() -> None:
     room = Room()
     with structlog.testing.capture_logs() as logs:

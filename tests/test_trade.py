@@ -224,3 +224,12 @@ def test_a_lost_engine_loses_the_answer_and_nothing_else() -> None:
     play(room)
     room.wait(2)
     assert [at for at, _ in room.struck if at > cut + 3.9]
+
+
+def test_stop_forgets_what_was_heard() -> None:
+    room = Room(manner=Manner(mode="trade", bars=2))
+    room.play(mido.Message("start"))
+    comp(room, 1)
+    room.play(mido.Message("stop"))
+    room.wait(10)
+    assert not room.struck

@@ -290,3 +290,16 @@ def test_in_a_waltz_the_turns_have_three_beats_a_bar() -> None:
         assert over <= voiced(symbol)
     told = room.session.beat()
     assert (told["bar"], told["beat"]) == (9, 3)
+
+
+def test_stop_in_the_turn_of_the_human_ends_the_tune() -> None:
+    room = Room(chart=tune(), manner=Manner(mode="trade", bars=2))
+    room.play(mido.Message("start"))
+    room.tick(1)
+    room.strike(*DM7)
+    room.tick(2)
+    room.lift(*DM7)
+    room.tick(1)
+    room.play(mido.Message("stop"))
+    room.tick(16)
+    assert not room.struck

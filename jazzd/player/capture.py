@@ -74,6 +74,11 @@ class Capture:
         by_pitch = self._ringing | {key.pitch: key for key in self._held.values()}
         return tuple(sorted(by_pitch.values(), key=lambda key: (key.at, key.pitch)))
 
+    @property
+    def steady(self) -> bool:
+        """Whether something is held, and nothing is being struck."""
+        return bool(self._held or self._ringing) and not self._group
+
     def feed(self, message: mido.Message, at: Seconds) -> list[ChordCaptured | Released]:
         """What has become certain with this message, which came at `at`."""
         events = self.poll(at)
@@ -103,6 +108,10 @@ class Capture:
         if not self._group:
             return None
         return Seconds(min(self._last_note_on + self.settle, self._group_began + LONGEST_GESTURE))
+
+    def drop_struck(self) -> None:
+        """What is being struck is held like all that was struck before, and no chord."""
+        self._group.clear()
 
     def reset(self) -> None:
         """Believe that no key and no pedal is down."""

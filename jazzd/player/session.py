@@ -94,9 +94,7 @@ class Session:
             return
         match self.controls.read(message):
             case Stopped():
-                self._beaten = False  # it said so: it is not lost
-                if self._sounds:
-                    self.stop("midi_stop")
+                self._stop()
             case Silenced(reason):
                 if self._sounds:
                     self.silence(reason)
@@ -242,13 +240,13 @@ class Session:
         """Nothing sounds from here on, the human's keys that are passed on included; the next chord struck
         plays again."""
         try:
-            self.stop(reason)
+            self._capture.reset()
+            self._quiet(reason)
         finally:  # whatever is wrong with the solo
             self._scheduler.panic()
 
-    def stop(self, reason: str) -> None:
+    def _quiet(self, reason: str) -> None:
         """The solo is silent from here on, until the next chord is struck."""
-        self._capture.reset()
         self.hands.reset()
         self._trade.reset()
         self._wanted, self._leading, self._take_over_at = False, False, None
@@ -323,6 +321,21 @@ class Session:
             self._trade.reset()
             if self._tune:
                 self._tune.start()
+            elif not self._wanted and not self._leading and self._capture.steady:  # held through Stop
+                self._wanted, self._take_over_at = True, at
+                if waits_for_beat(self.manner, self.tempo, at):
+                    self._take_over_at = Seconds(at + LOST_S)
+
+    def _stop(self) -> None:
+        """The song stops: silence, until it goes on or a chord is struck."""
+        self._beaten = False  # it said so: it is not lost
+        if self._sounds:
+            self._capture.drop_struck()
+            self._quiet("midi_stop")
+        else:
+            self._trade.reset()
+            if self._tune:
+                self._tune.stop()
 
     def _watch_clock(self, now: Seconds) -> None:
         """A clock that has stopped without a word ends the phrase."""
