@@ -40,8 +40,9 @@ class FakeEngine:
                 self._keys = [key.pitch for key in revision.keys] or self._keys
                 self._number = revision.keep + 1
                 del self._onsets[self._number :]
-                after = self._onsets[-1] + STEP if self._onsets else 0
-                self._onset = max(revision.floor, after)
+                # An answer begins where it may, what goes on goes on after the note before.
+                goes_on = self._onsets and not revision.answer
+                self._onset = max(revision.floor, self._onsets[-1] + STEP if goes_on else 0)
             case Advance(until=until):
                 end = self._revision.end
                 while self._revision.playing and self._onset <= until and (end is None or self._onset < end):

@@ -279,6 +279,16 @@ def test_every_chord_of_a_count_in_is_silent() -> None:
     assert beats[1] - beats[0] < 0.5
 
 
+def test_after_the_count_in_answers_come_at_once_again() -> None:
+    room = Room(manner=Manner(count_in=2))
+    room.play(mido.Message("songpos", pos=4 * 32), mido.Message("continue"))
+    room.tick(1.3)
+    room.strike(*DM7)
+    struck = room.time
+    room.tick(4)
+    assert room.struck[0][0] - struck < 0.1
+
+
 def test_a_chord_changed_before_it_has_entered_enters_by_the_bar() -> None:
     room = Room(manner=Manner(start="bar"))
     began = room.time

@@ -2,6 +2,7 @@
 
 import random
 from pathlib import Path
+from typing import Literal
 
 import mido
 import pytest
@@ -303,3 +304,16 @@ def test_stop_in_the_turn_of_the_human_ends_the_tune() -> None:
     room.play(mido.Message("stop"))
     room.tick(16)
     assert not room.struck
+
+
+@pytest.mark.parametrize(("start", "beat"), [("now", 0.15), ("beat", 1.0)])
+def test_who_begins_a_tune_is_answered_as_the_start_says(start: Literal["now", "beat"], beat: float) -> None:
+    room = Room(chart=tune("Dm7 | G7"), manner=Manner(start=start))
+    for _ in range(2):
+        room.strike(*DM7)
+        began = room.time
+        room.wait(6)
+        first = next(at for at, _ in room.struck if at > began)
+        assert (first - began) / 0.5 == pytest.approx(beat, abs=0.05)
+        room.lift(*DM7)
+        room.wait(4)

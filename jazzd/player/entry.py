@@ -13,9 +13,9 @@ def entry(manner: Manner, tempo: Tempo, now: Seconds, lead_s: float, entering: b
     grid = tempo.grid(now)
     if grid is None:
         return None
-    earliest = Seconds(now + lead_s)
-    if entering and manner.count_in and tempo.clock.started_at is not None:
-        earliest = max(earliest, grid.time(grid.bar * manner.count_in))
+    earliest, counted_in = Seconds(now + lead_s), grid.time(grid.bar * manner.count_in)
+    if entering and manner.count_in and tempo.clock.started_at is not None and now < counted_in:
+        earliest = max(earliest, counted_in)
     elif manner.start == "now":
         return None
     bar = manner.start == "bar" and entering

@@ -95,7 +95,7 @@ class Tune:
             if beat >= self._last_beat(manner) or self._alone(manner, grid, begin):
                 self._running = False
             elif now >= grid.time(begin) - EARLY_S:
-                self._enter(grid, begin, end, now)
+                self._enter(manner, grid, begin, end, now)
         elif self._soloist.playing and now >= self._told_at:
             self._tell(grid, end, now)
 
@@ -133,12 +133,18 @@ class Tune:
         self._beats = replace(grid, origin=Seconds(now - beat * grid.beat_s))
         return self._beats
 
-    def _enter(self, grid: Grid, begin: float, end: float, now: Seconds) -> None:
-        soonest = now + self._soloist.pace.lead_s
-        at = grid.time(begin) if grid.time(begin) >= soonest else grid.next(soonest)
+    def _enter(self, manner: Manner, grid: Grid, begin: float, end: float, now: Seconds) -> None:
+        """On the first beat of the turn; where that is gone, on the next, or at once if the human, who began
+        the tune, is answered so."""
+        soonest = Seconds(now + self._soloist.pace.lead_s)
+        late = grid.time(begin) < soonest
+        at = grid.next(soonest) if late else grid.time(begin)
+        at_once = late and manner.start == "now" and self._beats is not None
         self._told_at = grid.next(now + grid.beat_s, grid.bar)
-        upto = min(end, grid.beat(at) + AHEAD_BEATS)
-        self._soloist.ask((), at=at, form=self._chart.form(grid, grid.beat(at), upto, over=upto == end))
+        first = grid.beat(soonest if at_once else at)
+        upto = min(end, first + AHEAD_BEATS)
+        form = self._chart.form(grid, first, upto, over=upto == end)
+        self._soloist.ask((), at=None if at_once else at, form=form)
 
     def _tell(self, grid: Grid, end: float, now: Seconds) -> None:
         self._told_at = grid.next(now + grid.beat_s, grid.bar)
