@@ -71,6 +71,7 @@ class Placing:
         if last and onset - last.onset <= ONE_STROKE_TICKS:
             position = last.position
             at = last.due if feel.quantize else self._heard_at(grid, feel.placed(grid.beat(due)))
+            at = max(at, now)
         else:
             taken = grid.beat(last.position) + ONE_PLACE_BEATS if last else float("-inf")
             after = max(taken, grid.beat(now - feel.layback_s))

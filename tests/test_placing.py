@@ -1,0 +1,64 @@
+"""Where in time single notes go."""
+
+import pytest
+
+from jazzd.engine.protocol import Sampling
+from jazzd.music.grid import Feel
+from jazzd.music.notes import Seconds
+from jazzd.player.knobs import Knobs
+from jazzd.player.placing import Placing
+from jazzd.player.scheduler import PlannedNote
+from jazzd.player.styling import Styling
+from jazzd.player.tempo import Tempo
+
+
+def placing(quantize: float, swing: float = 50) -> Placing:
+    """By a beat of half a second whose first is at 100 s."""
+    tempo = Tempo("bpm")
+    tempo.struck(Seconds(100))
+    return Placing(tempo, Knobs(Sampling(temperature=0.8), Styling(), Feel(quantize, swing)))
+
+
+def at(seconds: float) -> Seconds:
+    return Seconds(100 + seconds)
+
+
+@pytest.mark.parametrize(("quantize", "first"), [(100, 0.25), (50, 0.245), (0, 0.24)])
+def test_what_is_struck_together_stays_together(quantize: float, first: float) -> None:
+    place = placing(quantize, swing=50 if quantize else 51)
+    struck = [place.due(24, at(0.24), at(0)), place.due(25, at(0.25), at(0))]
+    assert struck[0] == pytest.approx(at(first), abs=0.006)
+    assert struck[1] - struck[0] == pytest.approx(0.0 if quantize else 0.01)
+
+
+def test_two_notes_do_not_share_a_position() -> None:
+    place = placing(100)
+    assert place.due(24, at(0.24), at(0)) == pytest.approx(at(0.25))
+    assert place.due(27, at(0.27), at(0)) == pytest.approx(at(1 / 3))
+
+
+def test_nothing_is_placed_in_the_past() -> None:
+    place = placing(100)
+    assert place.due(24, at(0.26), at(0.2)) == pytest.approx(at(0.25))
+    assert place.due(25, at(0.27), at(0.262)) == pytest.approx(at(0.262)), "the other was sent by now"
+    assert place.due(40, at(0.40), at(0.39)) > at(0.39)
+
+
+def test_places_that_were_taken_back_are_free() -> None:
+    place = placing(100)
+    first = place.due(24, at(0.24), at(0))
+    second = place.due(33, at(0.33), at(0))
+    place.take_back([PlannedNote(2, second, 60, 80, 0.1)])
+    assert place.due(34, at(0.34), at(0)) == second
+    place.take_back([PlannedNote(1, first, 60, 80, 0.1), PlannedNote(2, second, 60, 80, 0.1)])
+    assert place.due(26, at(0.26), at(0)) == first
+
+
+def test_the_beats_have_moved_when_somebody_tells_others() -> None:
+    place = placing(100)
+    place.due(24, at(0.24), at(0))
+    assert not place.moved(at(0.1))
+    place._tempo.bpm = 121
+    assert place.moved(at(0.1))
+    place.due(24, at(0.24), at(0.1))
+    assert not place.moved(at(0.1))
