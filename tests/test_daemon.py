@@ -5,6 +5,8 @@ import os
 import random
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -120,6 +122,31 @@ def test_impatience_changes_nothing_about_a_clean_end(stage: Stage, line: TcpLin
     wait_until(lambda: not sounding(line.heard))
     assert not alive(engine)
     assert stage.events[-1]["event"] == "stopped"
+
+
+LISTENS = """
+import asyncio
+from jazzd.player.daemon import _new_event_loop
+from jazzd.player.signals import stop_signals
+
+async def until_stopped():
+    with stop_signals(asyncio.get_running_loop()) as stop:
+        print("ready", flush=True)
+        await stop.wait()
+
+with asyncio.Runner(loop_factory=_new_event_loop) as runner:
+    runner.run(until_stopped())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_no_moment_of_the_end_leaves_a_signal_to_the_system(number: int) -> None:
+    with subprocess.Popen([sys.executable, "-c", LISTENS], stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"ready\n"
+        while process.poll() is None:
+            process.send_signal(number)
+        assert process.returncode == 0
 
 
 def test_a_log_that_nobody_reads_stops_neither_music_nor_the_end(private_user: Path) -> None:

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import structlog
 
@@ -39,30 +40,32 @@ def stop_signals(loop: asyncio.AbstractEventLoop) -> Iterator[asyncio.Event]:
             last_resort.start()
             faulthandler.dump_traceback_later(STOP_S + HELD_S, exit=True)
 
-    signals = [signal.SIGTERM, signal.SIGINT]
-    if sys.platform != "win32":
-        signals.append(signal.SIGHUP)
-    for each in signals:
-        if sys.platform == "win32":  # its loop has no such method
-            signal.signal(each, lambda *_: loop.call_soon_threadsafe(signalled))
-        else:
-            loop.add_signal_handler(each, signalled)
+    signals = [signal.SIGTERM, signal.SIGINT, *([] if sys.platform == "win32" else [signal.SIGHUP])]
+    before = {each: _handle(loop, each, signalled) for each in signals}
     try:
         yield stop
     finally:
         last_resort.cancel()
         faulthandler.cancel_dump_traceback_later()
         for each in signals:
-            if sys.platform != "win32":
-                loop.remove_signal_handler(each)
-            if stopping:  # the process is about to end, and must not end in the noise of a second Ctrl-C
-                signal.signal(each, signal.SIG_IGN)
+            # The process is about to end, and must not end in the noise of a second Ctrl-C.
+            signal.signal(each, signal.SIG_IGN if stopping else before[each])
 
 
 def heed_hang_up(loop: asyncio.AbstractEventLoop, reload: Callable[[], object]) -> None:
     """From now on SIGHUP has the settings read anew, or ends the daemon if its terminal is gone."""
     if sys.platform != "win32":
-        loop.add_signal_handler(signal.SIGHUP, _hang_up, reload, _has_terminal())
+        had_terminal = _has_terminal()
+        _handle(loop, signal.SIGHUP, lambda: _hang_up(reload, had_terminal))
+
+
+def _handle(loop: asyncio.AbstractEventLoop, number: signal.Signals, handle: Callable[[], None]) -> Any:
+    """Has the loop call it for that signal; what was there before.
+
+    Not by the loop's own means: Windows has none, and taking that away gives the signal back to the system
+    for a moment, which then ends the process.
+    """
+    return signal.signal(number, lambda *_: loop.call_soon_threadsafe(handle))
 
 
 def _hang_up(reload: Callable[[], object], had_terminal: bool) -> None:
