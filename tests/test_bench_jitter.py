@@ -21,6 +21,11 @@ def test_only_quantized_notes_count() -> None:
     assert [round(each) for each in off] == [0, 5, 0, 2]
 
 
+def test_ticks_are_measured_against_their_own_times() -> None:
+    heard = [100.0, 100.0 + 0.5 / 24 + 0.004, 100.0 + 1 / 24 - 0.001]
+    assert jitter.ticks_off_ms(heard, began=100.0) == pytest.approx([0, 4, 1])
+
+
 @pytest.mark.parametrize(("first", "last", "beats"), [(120, 120, 20), (60, 180, 20)])
 def test_a_transport_ticks_as_often_as_its_tempo_says(first: float, last: float, beats: int) -> None:
     assert len(list(Transport(first, last, 10.0).ticks())) == pytest.approx(24 * beats, rel=0.02)
@@ -32,6 +37,8 @@ def test_notes_are_heard_and_measured(jack_server: subprocess.Popen[bytes], tiny
     assert figures["lateness_ms"]["n"] > 0
     assert figures["dropped"] == 0
     assert 0 <= figures["on_grid_share"] <= 1
+    assert figures["ticks_off_ms"]["n"] == 7 * 2 * 24
+    assert figures["ticks_off_ms"]["p50"] < 10
 
 
 def test_what_was_not_released_is_stuck() -> None:

@@ -98,7 +98,7 @@ def _set(line: Line, port: str, bpm: str, seconds: float, hand: random.Random) -
     if not bpm:
         played = _comp(line, time.perf_counter() + seconds, hand)
     else:
-        with daw(port, bpm, seconds) as began:
+        with daw([port], bpm, seconds) as began:
             played = _comp(line, began + seconds, hand)
     return played
 

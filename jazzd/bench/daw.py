@@ -1,15 +1,16 @@
 """A DAW as far as jazzd can tell: a process of its own that sends MIDI clock, well or badly, through JACK.
 
-`python -m jazzd.bench.daw PORT [--bpm 120 | --bpm 60:300] [--seconds 30] [--jitter-ms 5]`. It sends Start,
-ticks for so long, and Stop; on its standard output stands `{"began": T}`, the time of beat 0 in seconds of
-the system's monotonic clock, before the first tick goes out.
+`python -m jazzd.bench.daw PORT... [--bpm 120 | --bpm 60:300] [--seconds 30] [--jitter-ms 5]`. It sends
+Start, ticks for so long, and Stop, to every PORT; on its standard output stands `{"began": T}`, the time of
+beat 0 in seconds of the system's monotonic clock, before the first tick goes out.
 """
 
 import argparse
+import contextlib
 import json
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import mido
@@ -44,7 +45,7 @@ class Transport:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("port", help="part of the name of the port to send to")
+    parser.add_argument("ports", nargs="+", help="part of the name of each port to send to")
     parser.add_argument("--bpm", default="120", help="a tempo, or FROM:TO")
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--jitter-ms", type=float, default=0.0)
@@ -52,25 +53,33 @@ def main() -> None:
     given = parser.parse_args()
     first, _, last = given.bpm.partition(":")
     transport = Transport(float(first), float(last or first), given.seconds)
-    opened = ports.open_ports("jack", PORT, given.port, lambda message, at: None, MonotonicClock())
-    try:
+    with contextlib.ExitStack() as stack:
+        outputs = [
+            ports.open_ports("jack", PORT, name, lambda message, at: None, MonotonicClock())
+            for name in given.ports
+        ]
+        for output in outputs:
+            stack.callback(output.close)
         time.sleep(OPENING_S)
-        _play(transport, given.jitter_ms / 1000, not given.break_off, opened)
+        _play(transport, given.jitter_ms / 1000, not given.break_off, outputs)
         time.sleep(OPENING_S)
-    finally:
-        opened.close()
 
 
-def _play(transport: Transport, jitter_s: float, stop: bool, output: ports.Ports) -> None:
+def _play(transport: Transport, jitter_s: float, stop: bool, outputs: Sequence[ports.Ports]) -> None:
     dice = random.Random(1)
     began = time.perf_counter() + OPENING_S
     print(json.dumps({"began": began}), flush=True)
-    output.send(mido.Message("start"))
+    _send(outputs, "start")
     for tick in transport.ticks():
         _sleep_until(began + tick + dice.uniform(-jitter_s, jitter_s))
-        output.send(mido.Message("clock"))
+        _send(outputs, "clock")
     if stop:
-        output.send(mido.Message("stop"))
+        _send(outputs, "stop")
+
+
+def _send(outputs: Sequence[ports.Ports], kind: str) -> None:
+    for output in outputs:
+        output.send(mido.Message(kind))
 
 
 def _sleep_until(at: float) -> None:
