@@ -59,6 +59,18 @@ def test_ticks_that_were_held_up_do_not_move_the_beat(held_s: float) -> None:
             assert grid.time(ahead / 0.5) == pytest.approx(ahead, abs=0.003)
 
 
+def test_a_machine_that_stumbles_again_and_again_does_not_move_the_beat() -> None:
+    """As recorded on a virtual machine whose host was busy."""
+    clock, period = MidiClock(), 60 / 120 / 24
+    late = {120 + at: 0.001 * ms for at, ms in enumerate((7.7, 8.8, 0, 8.0, 13.2, 6.7, 19.9, 9.9, 4.0))}
+    for number in range(200):
+        heard = Seconds(number * period + late.get(number, 0.0))
+        clock.feed(CLOCK, heard)
+        if grid := clock.grid(heard):
+            ahead = number * period + 0.1
+            assert grid.time(ahead / 0.5) == pytest.approx(ahead, abs=0.006)
+
+
 @pytest.mark.parametrize("bpm", [40, 60, 90])
 def test_a_clock_that_slows_down_at_once_is_believed(bpm: float) -> None:
     errors = errors_ms(lambda at: 120 if at < 10 else bpm, 0.001)

@@ -148,7 +148,7 @@ class MidiClock:
     def _follow(self, fit: _Fit, at: Seconds) -> None:
         doubt, self._doubt = self._doubt, None
         late_s = at - fit.next_at
-        if doubt and late_s > doubt.late_s - fit.steady.period / 2:
+        if doubt and late_s > max(HELD_UP_S, doubt.late_s - fit.steady.period / 4):
             self._fit = doubt.before
             self._fit.tick(doubt.at)
             self._fit.tick(at)
