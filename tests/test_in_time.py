@@ -229,6 +229,23 @@ def test_a_song_is_on_the_grid_from_its_first_beat_on(bpm: float, late_s: float)
     assert room.scheduler.figures().late == 0
 
 
+@pytest.mark.parametrize("feel", [Feel(60), Feel(30, 66), Feel(60, 50, -20), Feel(100, 60, 25)])
+@pytest.mark.parametrize("bpm", [60, 120, 200])
+@pytest.mark.parametrize("ramp", [1.0, 1.5, 0.7])
+def test_notes_that_move_with_the_beat_are_not_late(feel: Feel, bpm: float, ramp: float) -> None:
+    room, dice = Room(feel=feel), random.Random(1)
+    room.play(mido.Message("start"))
+    at, beats = room.time, 24
+    for tick in range(24 * beats):
+        room.wait(max(0.0, at + dice.uniform(0, 0.004) - room.time))
+        room.play(mido.Message("clock"))
+        if tick == 1:
+            room.strike(*DM7)
+        at += 2.5 / (bpm * ramp ** (tick / 24 / beats))
+    assert len(room.struck) > 20
+    assert max(room.scheduler.figures().lateness_ms) < 1
+
+
 def test_notes_held_back_for_a_clock_that_does_not_come_are_played() -> None:
     room = Room(feel=Feel(100))
     room.play(mido.Message("start"))

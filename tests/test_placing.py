@@ -54,11 +54,24 @@ def test_places_that_were_taken_back_are_free() -> None:
     assert place.due(26, at(0.26), at(0)) == first
 
 
-def test_the_beats_have_moved_when_somebody_tells_others() -> None:
-    place = placing(100)
-    place.due(24, at(0.24), at(0))
+def test_what_is_to_come_moves_with_the_beats() -> None:
+    place = placing(60)
+    first, second = place.due(24, at(0.24), at(0)), place.due(73, at(0.73), at(0))
     assert not place.moved(at(0.1))
     place._tempo.bpm = 121
-    assert place.moved(at(0.1))
-    place.due(24, at(0.24), at(0.1))
-    assert not place.moved(at(0.1))
+    assert place.moved(at(0.4))
+    move = place.follow(at(0.4))
+    assert move
+    assert move(second) - at(0) == pytest.approx((second - at(0)) * 120 / 121), "at the same beat"
+    assert move(first) == at(0.4), "not before now"
+    assert not place.moved(at(0.4))
+    assert place.due(76, at(0.76), at(0.4)) > move(second) + 0.02, "its position is taken"
+
+
+def test_other_beats_are_not_followed_but_kept_to() -> None:
+    place = placing(100)
+    place.due(24, at(0.24), at(0))
+    place._tempo._origin = at(0.1)
+    assert place.moved(at(0.15))
+    assert place.follow(at(0.15)) is None
+    assert place.due(36, at(0.36), at(0.15)) == pytest.approx(at(0.35))

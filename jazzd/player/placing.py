@@ -1,7 +1,7 @@
 """Where in time a note goes: on the grid as far as the feel says, and never in the past."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from jazzd.music.grid import Grid
 from jazzd.music.notes import Seconds
@@ -36,11 +36,12 @@ class Placing:
         self._tempo, self._knobs = tempo, knobs
         self._placed: list[Placed] = []
         self._grid: Grid | None = None
-        """By which the last note was placed."""
+        """By which all notes that are still to come were placed."""
 
     def anew(self) -> None:
         """What comes next is of another phrase."""
         self._placed.clear()
+        self._grid = None
 
     def take_back(self, dropped: Sequence[PlannedNote]) -> None:
         """Forgets the places of these, and of all that came after them."""
@@ -49,7 +50,7 @@ class Placing:
             self._placed = [placed for placed in self._placed if placed.due < first]
 
     def moved(self, now: Seconds) -> bool:
-        """Whether the beats have come to lie elsewhere since the last note was given its place."""
+        """Whether the beats have come to lie elsewhere than where notes are placed."""
         source, grid = self._tempo.now(now)
         if self._free:
             return False
@@ -58,12 +59,36 @@ class Placing:
         apart = (grid.beat(at) - self._grid.beat(at) for at in (now, now + AHEAD_S))
         return max(abs(beats - round(beats)) for beats in apart) * grid.beat_s > MOVED_S
 
+    def follow(self, now: Seconds) -> Callable[[float], Seconds] | None:
+        """Moves the places that are still to come with the beats; returns how times move.
+
+        None where somebody else tells the beats, so that these are others.
+        """
+        before, self._grid = self._grid, self._tempo.grid(now)
+        grid = self._grid
+        if grid is None or before is None:
+            return None
+        apart = grid.beat(now) - before.beat(now)
+        count = round(apart)
+        if abs(apart - count) > ONE_PLACE_BEATS:
+            return None
+
+        def moved(at: float) -> Seconds:
+            return max(grid.time(before.beat(at) + count), now)
+
+        self._placed = [
+            replace(place, position=moved(place.position), due=moved(place.due)) if place.due > now else place
+            for place in self._placed
+        ]
+        return moved
+
     def due(self, onset: int, due: Seconds, now: Seconds) -> Seconds:
         """When a note that the engine put at tick `onset`, our time `due`, is to sound."""
-        source, grid = self._tempo.now(now)
-        self._grid, feel = grid, self._knobs.feel
+        feel = self._knobs.feel
         if self._free:
             return Seconds(due + feel.layback_s)
+        source, told = self._tempo.now(now)
+        grid = self._grid = self._grid or told
         if grid is None:  # the beats of a clock that was just started are soon known
             held = max(due, self._tempo.clock.tells_by) if source == "clock" else due
             return Seconds(held + feel.layback_s)

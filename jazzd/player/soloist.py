@@ -377,13 +377,20 @@ class Soloist:
     def _place_anew(self, phrase: Phrase, now: Seconds) -> None:
         """The beats lie elsewhere than when the notes were planned."""
         planned, answer = self._scheduler.cancel(), phrase.answer
-        for note, made in zip(planned, self._take_back(phrase, planned).values(), strict=True):
-            if answer is None or note.note_id != answer.note_id:
-                due = self._placing.due(made.onset, phrase.timeline.time(made.onset), now)
-            elif answer.at is not None:
+        moved = self._placing.follow(now)
+        if moved is None:
+            self._placing.take_back(planned)
+        for note, made in zip(planned, phrase.timeline.take_back(planned).values(), strict=True):
+            due = Seconds(note.due)
+            if note.asap:
+                pass
+            elif moved:
+                due = moved(note.due)
+            elif answer and answer.at is not None and note.note_id == answer.note_id:
                 due = self._placing.on_beat(made.onset, answer.at, now)
             else:
-                due = Seconds(note.due)
+                begins = max(phrase.timeline.time(made.onset), now)
+                due = max(self._placing.due(made.onset, begins, now), now)
             self._plan(phrase, replace(note, due=due), made)
 
     def _take_back(self, phrase: Phrase, dropped: Sequence[PlannedNote]) -> dict[int, Made]:
