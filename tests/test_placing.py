@@ -75,3 +75,10 @@ def test_other_beats_are_not_followed_but_kept_to() -> None:
     assert place.moved(at(0.15))
     assert place.follow(at(0.15)) is None
     assert place.due(36, at(0.36), at(0.15)) == pytest.approx(at(0.35))
+
+
+def test_a_chord_that_is_held_for_hours_takes_no_more_memory() -> None:
+    place = placing(100)
+    for number in range(3000):
+        place.due(25 * number, at(0.25 * number), at(0.25 * number - 0.5))
+    assert len(place._placed) < 500

@@ -1,6 +1,7 @@
 """Where in time a note goes: on the grid as far as the feel says, and never in the past."""
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from jazzd.music.grid import Grid
@@ -13,6 +14,8 @@ ONE_STROKE_TICKS = 2
 """Notes this near to each other are struck together, wherever the grid puts them."""
 ONE_PLACE_BEATS = 1 / 24
 """Half as far as two positions of the grid are apart: nearer than this is the same one."""
+REMEMBERED = 256
+"""Places; more notes than are ever planned at a time."""
 AHEAD_S, MOVED_S = 1.0, 0.001
 """The beats have moved when they lie elsewhere by this much, now or as far ahead as notes are planned."""
 
@@ -34,7 +37,7 @@ class Placing:
 
     def __init__(self, tempo: Tempo, knobs: Knobs) -> None:
         self._tempo, self._knobs = tempo, knobs
-        self._placed: list[Placed] = []
+        self._placed: deque[Placed] = deque(maxlen=REMEMBERED)
         self._grid: Grid | None = None
         """By which all notes that are still to come were placed."""
 
@@ -47,7 +50,7 @@ class Placing:
         """Forgets the places of these, and of all that came after them."""
         if dropped:
             first = min(note.due for note in dropped)
-            self._placed = [placed for placed in self._placed if placed.due < first]
+            self._remember(placed for placed in self._placed if placed.due < first)
 
     def moved(self, now: Seconds) -> bool:
         """Whether the beats have come to lie elsewhere than where notes are placed."""
@@ -76,10 +79,10 @@ class Placing:
         def moved(at: float) -> Seconds:
             return max(grid.time(before.beat(at) + count), now)
 
-        self._placed = [
+        self._remember(
             replace(place, position=moved(place.position), due=moved(place.due)) if place.due > now else place
             for place in self._placed
-        ]
+        )
         return moved
 
     def due(self, onset: int, due: Seconds, now: Seconds) -> Seconds:
@@ -111,6 +114,9 @@ class Placing:
         if self._tempo.grid(now):
             self._placed.append(Placed(onset, at, due))
         return due
+
+    def _remember(self, placed: Iterable[Placed]) -> None:
+        self._placed = deque(placed, maxlen=REMEMBERED)
 
     @property
     def _free(self) -> bool:
