@@ -45,7 +45,7 @@ class Room:
         self.session = Session(
             self, self.scheduler, self, Controls(NUMBERS), sampling, seed=random.Random(0), **parts
         )
-        self.thru = Thru(ledger, self._hear)
+        self.thru = Thru(ledger)
         self.session.thru = self.thru.pass_on
         self.session.on_engine_ready()
 

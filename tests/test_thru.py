@@ -32,12 +32,13 @@ def on(pitch: int, velocity: int = 70) -> mido.Message:
 
 OFF = mido.Message("note_off", note=60)
 PEDAL = mido.Message("control_change", control=64, value=127)
+BEND = mido.Message("pitchwheel", pitch=100)
 
 
 def test_a_key_that_could_not_go_up_goes_up_later(wire: Wire) -> None:
     owed: list[bool] = []
     ledger = Ledger(wire)
-    thru = Thru(ledger, wire, lambda: owed.append(True))
+    thru = Thru(ledger, lambda: owed.append(True))
     thru.on = True
     thru.pass_on(on(60))
     wire.cut = True
@@ -52,19 +53,35 @@ def test_a_key_that_could_not_go_up_goes_up_later(wire: Wire) -> None:
     assert not ledger.sounding
 
 
-def test_a_pedal_that_went_down_comes_up_although_it_is_switched_off(wire: Wire) -> None:
-    thru, up = Thru(Ledger(wire), wire), PEDAL.copy(value=0)
-    thru.pass_on(up)
+@pytest.mark.parametrize(("there", "back"), [(PEDAL, PEDAL.copy(value=0)), (BEND, BEND.copy(pitch=0))])
+def test_what_was_moved_comes_back_although_it_is_switched_off(
+    there: mido.Message, back: mido.Message, wire: Wire
+) -> None:
+    thru = Thru(Ledger(wire))
+    thru.pass_on(back)
+    thru.on = True
+    thru.pass_on(there)
+    thru.on = False
+    for message in (there, back, back):
+        thru.pass_on(message)
+    assert wire.sent == [there, back]
+
+
+def test_a_panic_puts_pedals_and_wheels_at_rest_also_where_no_key_was_struck(wire: Wire) -> None:
+    ledger = Ledger(wire)
+    thru = Thru(ledger)
     thru.on = True
     thru.pass_on(PEDAL)
-    thru.on = False
-    thru.pass_on(up)
-    thru.pass_on(up)
-    assert wire.sent == [PEDAL, up]
+    thru.pass_on(BEND.copy(channel=4))
+    wire.sent.clear()
+    ledger.release_all()
+    for channel in (0, 4):
+        assert PEDAL.copy(channel=channel, value=0) in wire.sent
+        assert BEND.copy(channel=channel, pitch=0) in wire.sent
 
 
 def test_nothing_is_passed_on_unless_it_is_wanted(wire: Wire) -> None:
-    thru = Thru(Ledger(wire), wire)
+    thru = Thru(Ledger(wire))
     for message in (on(60), OFF, PEDAL):
         thru.pass_on(message)
     assert wire.sent == []
@@ -72,18 +89,17 @@ def test_nothing_is_passed_on_unless_it_is_wanted(wire: Wire) -> None:
 
 def test_keys_pedals_and_bends_are_passed_on(wire: Wire) -> None:
     ledger = Ledger(wire)
-    thru = Thru(ledger, wire)
+    thru = Thru(ledger)
     thru.on = True
-    bend = mido.Message("pitchwheel", pitch=100)
-    for message in (on(60), PEDAL, bend, on(60, 0)):
+    for message in (on(60), PEDAL, BEND, on(60, 0)):
         thru.pass_on(message)
-    assert wire.sent == [on(60), PEDAL, bend, OFF.copy(velocity=64)]
+    assert wire.sent == [on(60), PEDAL, BEND, OFF.copy(velocity=64)]
     assert ledger.sounding == []
 
 
 def test_a_key_that_is_down_goes_up_also_when_it_is_not_wanted_any_more(wire: Wire) -> None:
     ledger = Ledger(wire)
-    thru = Thru(ledger, wire)
+    thru = Thru(ledger)
     thru.on = True
     thru.pass_on(on(60))
     thru.on = False
@@ -93,7 +109,7 @@ def test_a_key_that_is_down_goes_up_also_when_it_is_not_wanted_any_more(wire: Wi
 
 def test_what_is_held_survives_in_the_ledger_like_all_else(wire: Wire, tmp_path: Path) -> None:
     ledger = Ledger(wire, tmp_path / "ledger")
-    thru = Thru(ledger, wire)
+    thru = Thru(ledger)
     thru.on = True
     thru.pass_on(on(60))
     ledger.close()
@@ -102,7 +118,7 @@ def test_what_is_held_survives_in_the_ledger_like_all_else(wire: Wire, tmp_path:
 
 def test_a_cut_wire_is_no_trouble_of_the_players(wire: Wire) -> None:
     ledger = Ledger(wire)
-    thru = Thru(ledger, wire)
+    thru = Thru(ledger)
     thru.on = wire.cut = True
     for message in (on(60), PEDAL, OFF):
         thru.pass_on(message)

@@ -147,7 +147,7 @@ async def _life(
 
         link = stack.enter_context(ableton_link(settings.tempo.source, settings.tempo.bpm, clock))
         session = setup.session(settings, TapedLink(engine, tape), scheduler, clock, link)
-        thru = Thru(ledger, output.send, scheduler.owe)
+        thru = Thru(ledger, scheduler.owe)
         thru.on, session.thru = settings.input.thru, thru.pass_on
         pulse = Pulse(session, clock)
         if midi.tcp_listen:

@@ -19,6 +19,10 @@ UNDER_WAY_S = 1.0
 """A note-off sent so long ago has reached the driver: before, it may die with this process."""
 
 _ALL_SOUND_OFF, _ALL_NOTES_OFF = 120, 123
+_AT_REST = (
+    *(Message("control_change", control=control) for control in (SUSTAIN, _ALL_NOTES_OFF, _ALL_SOUND_OFF)),
+    Message("pitchwheel"),
+)
 
 
 class Ledger:
@@ -72,8 +76,15 @@ class Ledger:
             if self._owners.get((channel, pitch)) == owner:
                 self._lift(channel, pitch)
 
+    def pass_on(self, message: Message) -> None:
+        """Sends what is no key: a pedal, a bend. `release_all` puts its channel at rest, too."""
+        with self._lock:
+            self._channels.add(message.channel)
+            self._send(message)
+
     def release_all(self) -> None:
-        """Sends every key up, then pedal up, all notes off and all sound off on each channel ever used."""
+        """Sends every key up, then puts each channel ever used at rest: pedal up, all notes off, all sound
+        off, no bend."""
         with self._lock:
             failures = []
             for channel, pitch in sorted(self._owners):
@@ -82,9 +93,9 @@ class Ledger:
                 except Exception as error:  # the other keys must still go up
                     failures.append(error)
             for channel in sorted(self._channels):
-                for control in (SUSTAIN, _ALL_NOTES_OFF, _ALL_SOUND_OFF):
+                for message in _AT_REST:
                     try:
-                        self._send(Message("control_change", channel=channel, control=control, value=0))
+                        self._send(message.copy(channel=channel))
                     except Exception as error:
                         failures.append(error)
             if failures:

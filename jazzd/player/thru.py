@@ -16,32 +16,37 @@ PASSED = ("control_change", "pitchwheel", "aftertouch", "polytouch")
 class Thru:
     """Keys go through the ledger like the solo's own, so that none of them can be left sounding."""
 
-    def __init__(
-        self, ledger: Ledger, send: Callable[[mido.Message], None], owe: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, ledger: Ledger, owe: Callable[[], None] = lambda: None) -> None:
         """`owe` is called when a key could not go up."""
         self.on = False
-        self._ledger, self._send, self._owe = ledger, send, owe
-        self._pedals: set[int] = set()
-        """Channels whose pedal went down through here."""
+        self._ledger, self._owe = ledger, owe
+        self._moved: set[tuple[int, str]] = set()
+        """Pedals that went down through here, and wheels that left their centre: channel and kind."""
 
     def pass_on(self, message: mido.Message) -> None:
-        """Sends the message on if that is wanted; what an output cannot take now is lost, as on a cable."""
+        """Sends the message on if that is wanted; what an output cannot take now is lost, as on a cable.
+
+        What went down or was bent through here also comes back when it is off by then.
+        """
         try:
-            if message.type in ("note_on", "note_off") and (
-                message.type == "note_off" or not message.velocity
-            ):
-                self._ledger.release(THRU, message.channel, message.note)  # also when it is off by now
-            elif message.is_cc(SUSTAIN) and message.value < SUSTAIN_DOWN and message.channel in self._pedals:
-                self._send(message)  # also when it is off by now
-                self._pedals.discard(message.channel)
-            elif not self.on:
-                return
+            if message.type == "note_off" or (message.type == "note_on" and not message.velocity):
+                self._ledger.release(THRU, message.channel, message.note)
             elif message.type == "note_on":
-                self._ledger.strike(THRU, message.channel, message.note, message.velocity)
+                if self.on:
+                    self._ledger.strike(THRU, message.channel, message.note, message.velocity)
             elif message.type in PASSED:
-                if message.is_cc(SUSTAIN) and message.value >= SUSTAIN_DOWN:
-                    self._pedals.add(message.channel)
-                self._send(message)
+                self._pass_move(message)
         except MidiError:
             self._owe()
+
+    def _pass_move(self, message: mido.Message) -> None:
+        place = (message.channel, message.type)
+        pedal = message.is_cc(SUSTAIN)
+        back = message.value < SUSTAIN_DOWN if pedal else message.type == "pitchwheel" and not message.pitch
+        if not (self.on or (back and place in self._moved)):
+            return
+        self._ledger.pass_on(message)
+        if back:
+            self._moved.discard(place)
+        elif pedal or message.type == "pitchwheel":
+            self._moved.add(place)
