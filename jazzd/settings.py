@@ -1,9 +1,18 @@
 """What daemon.toml can say: every key, with its default and what is allowed."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from jazzd.errors import ConfigError
@@ -51,6 +60,12 @@ def _mix(value: str) -> str:
     return value
 
 
+def _scene_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value):
+        raise ValueError("a scene's name is 1 to 64 letters, digits, - and _")
+    return value
+
+
 def _chart(value: str) -> str:
     if value and not value.endswith(".json"):
         try:
@@ -67,6 +82,7 @@ MidiPitch = Annotated[int, Field(ge=0, le=127)]
 Control = Annotated[int, Field(ge=1, le=119), AfterValidator(_free_control)]
 Mix = Annotated[str, AfterValidator(_mix)]
 Chart = Annotated[str, AfterValidator(_chart)]
+SceneName = Annotated[str, AfterValidator(_scene_name)]
 Temperature = Annotated[float, Field(ge=0.0, le=2.0)]
 TopP = Annotated[float, Field(gt=0.0, le=1.0)]
 Mode = Literal["follow", "trade"]
@@ -81,6 +97,13 @@ Layback = Annotated[float, Field(ge=0.0, le=127.0)]
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError("true and false are no numbers, and no words")
+        return value
 
 
 class Midi(Section):
@@ -161,7 +184,7 @@ class Takes(Section):
 class Scene(Section):
     """What a scene sets; None: as it was."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    name: SceneName
     program: int | None = Field(default=None, ge=0, le=127)
     style: Mix | None = None
     mode: Mode | None = None

@@ -88,6 +88,7 @@ def test_the_styles_folder_is_relative_to_who_names_it(
         ("[midi]\ninput = ''", "midi.input: '' is not allowed: it must have at least 1 character"),
         ("[styles]\nfolder = 3", "styles.folder: 3 is not allowed: it must be a path in quotes"),
         ("[solo]\ntemperature = 5", "solo.temperature: 5 is not allowed"),
+        ("[solo]\nchannel = true", "solo.channel: True is not allowed: true and false are no numbers"),
         ("[solo]\ntemperature = nan", "solo.temperature: nan is not allowed: it must be a number"),
         ("[solo]\nlow = 60\nhigh = 64", "solo: high must be at least 11 semitones above low"),
         ("[control]\nstyle = 64", "control.style: 64 is not allowed: MIDI keeps CC 64"),

@@ -24,6 +24,7 @@ def jazzd(*words: str) -> subprocess.CompletedProcess[str]:
 
 def test_what_was_played_is_kept_and_played_again(tmp_path: Path, tiny_base: Path) -> None:
     variables = {"JAZZD_MIDI__BACKEND": "tcp", "JAZZD_MIDI__TCP_LISTEN": "127.0.0.1:0"}
+    variables |= {"JAZZD_INPUT__THRU": "true", "JAZZD_SOLO__CHANNEL": "2"}
     options = ["--base", str(tiny_base), "--record", str(tmp_path / "takes")]
     with daemon(options, variables) as playing:
         with TcpLine(playing.wait_until_ready()["midi"]["tcp"]) as line:
@@ -42,7 +43,9 @@ def test_what_was_played_is_kept_and_played_again(tmp_path: Path, tiny_base: Pat
     assert told["file"] in map(str, files)
     played = {m.note for m in mido.MidiFile(told["file"]).tracks[1] if m.type == "note_on"}
     assert played == {pitch for chord in CHORDS for pitch in chord}
-    assert told["notes"] > 0
+    solo = [m for m in mido.MidiFile(told["file"]).tracks[2] if m.type == "note_on"]
+    assert {m.channel for m in solo} == {1}, "what is passed on is the human's"
+    assert told["notes"] == len(solo) > 0
     assert takes.read(files[-1]).fingerprint
     again = jazzd(
         "replay", told["file"], "--base", str(tiny_base), "--json", "-o", str(tmp_path / "again.mid")

@@ -88,7 +88,6 @@ def test_release_all_resets_every_channel_that_was_used(synth: Synth) -> None:
     assert [(m.channel, m.control, m.value) for m in synth.messages if m.type == "control_change"] == [
         (channel, control, 0) for channel in (0, 5) for control in (64, 123, 120)
     ]
-    assert [(m.channel, m.pitch) for m in synth.messages if m.type == "pitchwheel"] == [(0, 0), (5, 0)]
 
 
 def test_what_was_left_sounding_is_found_again(synth: Synth, tmp_path: Path) -> None:

@@ -110,7 +110,8 @@ def test_scenes_are_read_and_checked(settings: Callable[[str], Settings]) -> Non
         ('[[scene]]\nname = "a"\nstyle = "cool:x"\n', "NAME:SHARE"),
         ('[[scene]]\nname = "a"\nstyle = "cool:0,hot:0"\n', "no style has a share"),
         ('[[scene]]\nname = "a"\nlow = 60\nhigh = 65\n', "semitones"),
-        ('[[scene]]\nname = "a b"\n', "scene"),
+        ('[[scene]]\nname = "a b"\n', "1 to 64 letters, digits"),
+        ('[[scene]]\nname = "a"\ndensity = true\n', "scene#1.density: True is not allowed: true and false"),
         ("[[scene]]\nprogram = 1\n", "name"),
     ):
         with pytest.raises(ConfigError, match=words):
@@ -140,6 +141,20 @@ def test_a_reload_changes_what_the_file_changed_and_nothing_else(
     room.play(mido.Message("control_change", control=70, value=127))
     assert session.styling.style == "hot"
     assert setup.change(session, after, after) == []
+
+
+def test_a_reload_takes_the_files_numbers_also_after_a_lesson(
+    room: Room, settings: Callable[[str], Settings]
+) -> None:
+    """Learning writes into the file: what the file says later is newer."""
+    started, session = settings(""), room.session
+    session.controls.learn("tap")
+    room.turn(71, 127)
+    assert session.controls.numbers["tap"] == 71
+    learnt = settings("[control]\ntap = 71\n")
+    assert setup.change(session, started, learnt) == []
+    assert setup.change(session, started, settings("")) == ["control.tap"]
+    assert session.controls.numbers["tap"] == 26
 
 
 def test_a_reload_in_mid_phrase_leaves_no_gap(room: Room, settings: Callable[[str], Settings]) -> None:

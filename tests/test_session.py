@@ -242,6 +242,14 @@ def test_a_silence_is_no_work_when_nothing_sounds(room: Room) -> None:
     assert (logged, room.asked, room.heard) == ([], [], [])
 
 
+def test_a_silence_puts_the_humans_pedals_at_rest_although_nothing_sounds(room: Room) -> None:
+    pedal = mido.Message("control_change", channel=15, control=64, value=127)
+    room.thru.on = True
+    room.play(pedal)
+    room.turn(123)
+    assert pedal.copy(value=0) in [message for _, message in room.heard]
+
+
 def test_a_silence_takes_a_chord_that_is_just_being_struck_but_on_its_channel_only(room: Room) -> None:
     room.strike(*DM7)
     room.play(mido.Message("control_change", control=123, channel=5), mido.Message("stop"))

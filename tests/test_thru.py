@@ -1,5 +1,6 @@
 """What the human plays is passed on, and none of it can be left sounding."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import mido
@@ -53,7 +54,14 @@ def test_a_key_that_could_not_go_up_goes_up_later(wire: Wire) -> None:
     assert not ledger.sounding
 
 
-@pytest.mark.parametrize(("there", "back"), [(PEDAL, PEDAL.copy(value=0)), (BEND, BEND.copy(pitch=0))])
+SOSTENUTO, MODULATION = PEDAL.copy(control=66), PEDAL.copy(control=1, value=3)
+PRESSURE = mido.Message("aftertouch", value=90)
+
+
+@pytest.mark.parametrize(
+    ("there", "back"),
+    [(BEND, BEND.copy(pitch=0))] + [(m, m.copy(value=0)) for m in (PEDAL, SOSTENUTO, MODULATION, PRESSURE)],
+)
 def test_what_was_moved_comes_back_although_it_is_switched_off(
     there: mido.Message, back: mido.Message, wire: Wire
 ) -> None:
@@ -67,17 +75,37 @@ def test_what_was_moved_comes_back_although_it_is_switched_off(
     assert wire.sent == [there, back]
 
 
-def test_a_panic_puts_pedals_and_wheels_at_rest_also_where_no_key_was_struck(wire: Wire) -> None:
+def test_a_volume_of_nothing_is_no_wheel_at_rest(wire: Wire) -> None:
+    thru, volume = Thru(Ledger(wire)), mido.Message("control_change", control=7, value=90)
+    thru.on = True
+    thru.pass_on(volume)
+    thru.on = False
+    thru.pass_on(volume.copy(value=0))
+    assert wire.sent == [volume]
+
+
+@pytest.mark.parametrize("let_go", [Ledger.release_all, Ledger.rest])
+def test_pedals_and_wheels_are_put_at_rest_once_also_where_no_key_was_struck(
+    wire: Wire, let_go: Callable[[Ledger], None]
+) -> None:
     ledger = Ledger(wire)
     thru = Thru(ledger)
     thru.on = True
-    thru.pass_on(PEDAL)
-    thru.pass_on(BEND.copy(channel=4))
+    for message in (PEDAL, SOSTENUTO, MODULATION, BEND.copy(channel=4), PRESSURE.copy(channel=4)):
+        thru.pass_on(message)
     wire.sent.clear()
-    ledger.release_all()
+    wire.cut = True
+    with pytest.raises(MidiError):
+        let_go(ledger)
+    wire.cut = False
+    let_go(ledger)
     for channel in (0, 4):
-        assert PEDAL.copy(channel=channel, value=0) in wire.sent
+        for moved in (PEDAL, SOSTENUTO, MODULATION, PRESSURE):
+            assert moved.copy(channel=channel, value=0) in wire.sent
         assert BEND.copy(channel=channel, pitch=0) in wire.sent
+    wire.sent.clear()
+    ledger.rest()
+    assert wire.sent == []
 
 
 def test_nothing_is_passed_on_unless_it_is_wanted(wire: Wire) -> None:

@@ -34,7 +34,7 @@ from jazzd.player.status import status
 from jazzd.player.supervisor import Callbacks, Supervisor
 from jazzd.player.tape import Tape, TapedLink
 from jazzd.player.tcp import TcpServer
-from jazzd.player.thru import Thru
+from jazzd.player.thru import THRU, Thru
 from jazzd.service.notify import Notifier
 from jazzd.settings import Settings
 
@@ -101,6 +101,11 @@ async def _life(
         tape.heard(message, at)
         loop.call_soon_threadsafe(lambda: pulse.do(session.on_message, message, Seconds(at)))
 
+    def keep(message: mido.Message) -> None:
+        """What is passed on is on the tape already, as the human's."""
+        if "note" in message.type and ledger.owner(message.channel, message.note) != THRU:
+            tape.sent(message)
+
     def sent(note_id: int, due: float, sent_at: float) -> None:
         loop.call_soon_threadsafe(lambda: pulse.do(session.on_sent, note_id, due, sent_at))
 
@@ -138,7 +143,7 @@ async def _life(
         stack.push_async_callback(tcp.close)
         ports = open_ports(midi.backend, midi.input, midi.output, hear, clock)
         stack.callback(ports.close)
-        output = Output(echo.sent, ports.send, tcp.send, tape.sent)
+        output = Output(echo.sent, ports.send, tcp.send, keep)
 
         ledger = Ledger(output.send, path.with_suffix(".ledger"))
         stack.callback(ledger.close)

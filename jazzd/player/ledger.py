@@ -10,7 +10,7 @@ from pathlib import Path
 from mido import Message
 
 from jazzd.errors import MidiError
-from jazzd.player.messages import SUSTAIN
+from jazzd.player.messages import MODULATION, PEDALS, SUSTAIN
 
 CHANNELS, PITCHES = 16, 128
 LEFT_BEHIND = -1
@@ -19,10 +19,12 @@ UNDER_WAY_S = 1.0
 """A note-off sent so long ago has reached the driver: before, it may die with this process."""
 
 _ALL_SOUND_OFF, _ALL_NOTES_OFF = 120, 123
-_AT_REST = (
-    *(Message("control_change", control=control) for control in (SUSTAIN, _ALL_NOTES_OFF, _ALL_SOUND_OFF)),
+_QUIET = [Message("control_change", control=control) for control in (SUSTAIN, _ALL_NOTES_OFF, _ALL_SOUND_OFF)]
+_AT_REST = [
+    *(Message("control_change", control=control) for control in (*PEDALS, MODULATION)),
+    Message("aftertouch"),
     Message("pitchwheel"),
-)
+]
 
 
 class Ledger:
@@ -47,6 +49,8 @@ class Ledger:
         down = [slot for slot, mark in enumerate(self._marks[:]) if mark]
         self._owners = {divmod(slot, PITCHES): LEFT_BEHIND for slot in down}
         self._channels = {channel for channel, _ in self._owners}
+        self._moved: set[int] = set()
+        """Channels on which a pedal or a wheel may not be at rest."""
         self._owed: set[tuple[int, int]] = set()
         """Keys whose note-off could not be sent."""
         self._lifted: dict[int, float] = {}
@@ -77,14 +81,14 @@ class Ledger:
                 self._lift(channel, pitch)
 
     def pass_on(self, message: Message) -> None:
-        """Sends what is no key: a pedal, a bend. `release_all` puts its channel at rest, too."""
+        """Sends what is no key: a pedal, a bend."""
         with self._lock:
-            self._channels.add(message.channel)
+            self._moved.add(message.channel)
             self._send(message)
 
     def release_all(self) -> None:
-        """Sends every key up, then puts each channel ever used at rest: pedal up, all notes off, all sound
-        off, no bend."""
+        """Sends every key up, then pedal up, all notes off and all sound off on each channel ever used, and
+        puts pedals and wheels at rest."""
         with self._lock:
             failures = []
             for channel, pitch in sorted(self._owners):
@@ -92,13 +96,15 @@ class Ledger:
                     self._lift(channel, pitch)
                 except Exception as error:  # the other keys must still go up
                     failures.append(error)
-            for channel in sorted(self._channels):
-                for message in _AT_REST:
-                    try:
-                        self._send(message.copy(channel=channel))
-                    except Exception as error:
-                        failures.append(error)
+            failures += self._tell(self._channels | self._moved, _QUIET)
+            failures += self._put_at_rest()
             if failures:
+                raise failures[0]
+
+    def rest(self) -> None:
+        """Puts the pedals and wheels at rest that were passed on."""
+        with self._lock:
+            if failures := self._put_at_rest():
                 raise failures[0]
 
     def settle(self) -> None:
@@ -125,6 +131,27 @@ class Ledger:
         """Lets go of the file; what is still down stays in it."""
         self._forget(math.inf)
         self._marks.close()
+
+    def owner(self, channel: int, pitch: int) -> int | None:
+        """Whose key that is, also while its note-on or note-off is being sent."""
+        return self._owners.get((channel, pitch))
+
+    def _put_at_rest(self) -> list[Exception]:
+        failures = self._tell(self._moved, _AT_REST)
+        if not failures:
+            self._moved.clear()
+        return failures
+
+    def _tell(self, channels: Iterable[int], messages: Iterable[Message]) -> list[Exception]:
+        """Sends these on those channels, all that can be sent; what went wrong."""
+        failures = []
+        for channel in sorted(channels):
+            for message in messages:
+                try:
+                    self._send(message.copy(channel=channel))
+                except Exception as error:
+                    failures.append(error)
+        return failures
 
     def _lift(self, channel: int, pitch: int) -> None:
         self._owed.add((channel, pitch))

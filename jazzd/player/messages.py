@@ -6,7 +6,10 @@ from collections.abc import Iterator, Sequence
 from mido import Message
 
 SUSTAIN, SUSTAIN_DOWN = 64, 64
-"""The pedal's control, and the value from which it is down."""
+"""The pedal's control, and the value from which it, or another, is down."""
+PEDALS = (SUSTAIN, 66, 67, 69)
+"""With sostenuto, soft and hold 2."""
+MODULATION = 1
 
 _REAL_TIME = 0xF8
 _CHANNEL = {0x80: 2, 0x90: 2, 0xA0: 2, 0xB0: 2, 0xC0: 1, 0xD0: 1, 0xE0: 2}

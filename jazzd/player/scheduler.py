@@ -144,6 +144,11 @@ class Scheduler:
             if not self._try(self._ledger.release_all):
                 self.owe()
 
+    def rest(self) -> None:
+        """Puts the pedals and wheels at rest that were passed on."""
+        with self._changed:
+            self._try(self._ledger.rest)
+
     def owe(self) -> None:
         """The ledger could not release something: it is tried again until it can."""
         with self._changed:

@@ -98,8 +98,9 @@ class Session:
             case Silenced(reason):
                 if self._sounds:
                     self.silence(reason)
-                elif message.type == "control_change":
+                else:  # a DAW tells it of all channels whenever it stops
                     self._capture.forget(message.channel)
+                    self._scheduler.rest()
             case Turned(knob, value):
                 self.turn(knob, value)
             case Moded(mode):

@@ -78,6 +78,8 @@ def change(made: Session, before: Settings, after: Settings) -> list[str]:
     What was turned or chosen by hand in between stays, unless its own key has changed. Returns the keys that
     have changed. Raises ConfigError, with nothing changed.
     """
+    learnt = before.control.model_copy(update=made.controls.numbers)  # and written into the file
+    before = before.model_copy(update={"control": learnt})
     now = [key for key in _changed(before, after) if _at_once(key)]
     another = not TUNE.isdisjoint(now)
     tune = _chart(after) if another else None  # before anything is changed

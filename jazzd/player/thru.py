@@ -6,7 +6,7 @@ import mido
 
 from jazzd.errors import MidiError
 from jazzd.player.ledger import Ledger
-from jazzd.player.messages import SUSTAIN, SUSTAIN_DOWN
+from jazzd.player.messages import MODULATION, PEDALS, SUSTAIN_DOWN
 
 THRU = -2
 """Owner of the keys that the human holds: the scheduler's own owners count from 0."""
@@ -20,8 +20,8 @@ class Thru:
         """`owe` is called when a key could not go up."""
         self.on = False
         self._ledger, self._owe = ledger, owe
-        self._moved: set[tuple[int, str]] = set()
-        """Pedals that went down through here, and wheels that left their centre: channel and kind."""
+        self._moved: set[tuple[int, str, int]] = set()
+        """What went down or was bent through here: channel, kind and control."""
 
     def pass_on(self, message: mido.Message) -> None:
         """Sends the message on if that is wanted; what an output cannot take now is lost, as on a cable.
@@ -40,13 +40,21 @@ class Thru:
             self._owe()
 
     def _pass_move(self, message: mido.Message) -> None:
-        place = (message.channel, message.type)
-        pedal = message.is_cc(SUSTAIN)
-        back = message.value < SUSTAIN_DOWN if pedal else message.type == "pitchwheel" and not message.pitch
+        place = (message.channel, message.type, getattr(message, "control", 0))
+        back = _is_at_rest(message)
         if not (self.on or (back and place in self._moved)):
             return
         self._ledger.pass_on(message)
         if back:
             self._moved.discard(place)
-        elif pedal or message.type == "pitchwheel":
+        elif message.type != "control_change" or message.control in (*PEDALS, MODULATION):
             self._moved.add(place)
+
+
+def _is_at_rest(message: mido.Message) -> bool:
+    """Whether this lets go of a pedal or a wheel, or of the pressure on the keys."""
+    if message.type == "pitchwheel":
+        return not message.pitch
+    if message.type == "control_change" and message.control in PEDALS:
+        return bool(message.value < SUSTAIN_DOWN)
+    return not message.value
