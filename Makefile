@@ -6,8 +6,6 @@
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 BIN := .venv/bin
-# How to run what must not delay anything else: Linux knows a class of its own for it.
-BEHIND := $(shell command -v chrt >/dev/null && echo chrt --idle 0 || echo nice -n 19)
 # Fails without a word where we are not root on a Debian: then the caller says what is missing.
 install = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
 	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(1); }
@@ -21,14 +19,8 @@ test: setup jack
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	@echo "tests in real time first; what the others say, which run in the time that these leave, follows"
-	@mkdir -p .pytest_cache; \
-	$(BEHIND) $(BIN)/pytest -m "not in_time" --numprocesses 2 --dist loadfile >.pytest_cache/others.log 2>&1 & \
-	others=$$!; trap 'kill $$others 2>/dev/null' EXIT; \
-	$(BIN)/pytest -m in_time; in_time=$$?; \
-	wait $$others; others=$$?; \
-	cat .pytest_cache/others.log; \
-	exit $$((in_time || others))
+	$(BIN)/pytest -m "not in_time" --numprocesses 2 --dist loadfile
+	$(BIN)/pytest -m in_time
 
 # With the real PEFT and torch, which are large.
 interop: .venv/interop
