@@ -5,6 +5,8 @@ that is named at the end. Exit code 1 if any broke.
 """
 
 import argparse
+import atexit
+import signal
 import subprocess
 import sys
 import tempfile
@@ -83,6 +85,8 @@ def _fuzz(name: str, inputs: int, seed: int) -> None:
             (corpus / str(number)).write_bytes(text)
         options = [f"-atheris_runs={inputs}", f"-seed={seed}", f"-max_len={LONGEST}", "-timeout=20"]
         atheris.Setup([sys.argv[0], *options, str(corpus)], target.read)
+        # libFuzzer's timer would end a process that is done already, once Python has let go of signals.
+        atexit.register(signal.setitimer, signal.ITIMER_REAL, 0)
         atheris.Fuzz()
 
 
