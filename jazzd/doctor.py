@@ -255,7 +255,10 @@ def _synth(settings: Settings) -> Check:
     if settings.midi.backend in ("tcp", "none"):
         return Check("synth", "ok", "whoever is at the other end of the line")
     listed = drivers.list_ports(settings.midi.backend)
-    name = next((each for each in listed.outputs if settings.midi.output in each), settings.midi.output)
+    if listed.backend == "none":
+        return Check("synth", "warn", "no MIDI system leads to it", "see ports")
+    own = f"whoever is connected to jazzd's own port {settings.midi.output}"
+    name = next((each for each in listed.outputs if settings.midi.output in each), own)
     if "GS Wavetable" in name:
         mend = "it answers a quarter of a second late: play through any other synthesizer"
         return Check("synth", "warn", name, mend)
@@ -264,7 +267,9 @@ def _synth(settings: Settings) -> Check:
 
 def _loopback(settings: Settings) -> Check:
     listed = drivers.list_ports(settings.midi.backend)
-    if listed.backend in ("none", "winmm"):
+    if listed.backend == "none":
+        return Check("loop-back", "warn", "not measured: there is no MIDI system", "see ports")
+    if listed.backend == "winmm":
         return Check("loop-back", "ok", "not measured: there is no port that leads back to us")
     try:
         times = _round_trips(listed.backend)
@@ -275,8 +280,8 @@ def _loopback(settings: Settings) -> Check:
     if lost or not times:
         return Check("loop-back", "fail", f"{lost} of {PROBES} notes were lost", "is the MIDI system busy?")
     found = (
-        f"there and back in {told['p50']:.1f} ms, 99 of 100 within {told['p99']:.1f} ms; midi.lead_ms that "
-        f"makes up for it: {told['p50']:.1f}"
+        f"from a port of jazzd's to another and back in {told['p50']:.1f} ms, 99 of 100 within "
+        f"{told['p99']:.1f} ms; midi.lead_ms that makes up for it: {told['p50']:.1f} and what the synth takes"
     )
     if (told["p99"] or 0) > WANTED_ROUND_TRIP_MS:
         return Check("loop-back", "warn", found, "a smaller buffer of the sound system makes it shorter")

@@ -20,6 +20,7 @@ from jazzd.mix import shares
 from jazzd.music import chart
 from jazzd.music.grid import BEATS_PER_BAR, LONGEST_BAR
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 NARROWEST = 11
 """Semitones from the lowest to the highest pitch of a solo, at least."""
 RESERVED_CONTROLS = frozenset({0, 6, 32, 38, 64, *range(96, 102), *range(120, 128)})
@@ -112,6 +113,16 @@ class Midi(Section):
     output: PortName = "loopMIDI Port 2"
     tcp_listen: HostPort = ""
     lead_ms: float = Field(default=1.5, ge=0.0, le=100.0)
+
+    @field_validator("tcp_listen")
+    @classmethod
+    def _tcp_is_this_machines(cls, value: str) -> str:
+        if value and value.rpartition(":")[0].strip("[]") not in LOOPBACK:
+            raise ValueError(
+                "MIDI knows no password, so only this machine may connect; listen on 127.0.0.1, and let "
+                "others in by a tunnel (ssh -L)"
+            )
+        return value
 
     @model_validator(mode="after")
     def _tcp_needs_an_address(self) -> "Midi":

@@ -418,3 +418,14 @@ def test_a_refusal_of_the_daemon_is_one_sentence(jazzd: Run, monkeypatch: pytest
 
     monkeypatch.setattr(control, "ask", refuse)
     assert jazzd("panic") == (1, "", "jazzd: cannot panic now\n")
+
+
+def test_what_keeps_it_from_starting_is_in_its_log(jazzd: Callable[..., tuple[int, str, str]]) -> None:
+    """Who starts it at login keeps no stderr."""
+    Path("daemon.toml").write_text("[solo]\nlow = 200\n")
+    code, _, err = jazzd("run", "--log", "jazzd.log")
+    assert code == 2
+    assert "solo.low" in err
+    (said,) = map(json.loads, Path("jazzd.log").read_text().splitlines())
+    assert (said["level"], said["event"]) == ("error", "ended")
+    assert "solo.low" in said["reason"]

@@ -99,6 +99,10 @@ def test_the_styles_folder_is_relative_to_who_names_it(
             "midi.tcp_listen: '9080' is not allowed: it is written \"HOST:PORT\"",
         ),
         *(
+            (f"[midi]\ntcp_listen = '{place}:9080'", "midi.tcp_listen: ")
+            for place in ("0.0.0.0", "[::]", "192.168.1.2", "example.org")
+        ),
+        *(
             (f"[engine]\naddress = '{address}'", "engine.address: ")
             for address in (
                 "http://x:1",

@@ -106,6 +106,17 @@ def test_what_was_left_sounding_is_found_again(synth: Synth, tmp_path: Path) -> 
     assert Ledger(synth.send, path).sounding == []
 
 
+def test_what_was_left_sounding_goes_up_again_whenever_all_does(synth: Synth, tmp_path: Path) -> None:
+    """At the start its synth may not be there yet, and nobody could tell."""
+    killed = Ledger(synth.send, tmp_path / "sounding")
+    killed.strike(1, 0, 60, 80)
+    ledger = Ledger(lambda message: None, tmp_path / "sounding")
+    ledger.release_all()
+    ledger._send = synth.send
+    ledger.release_all()
+    assert synth.down == {}
+
+
 def test_a_key_counts_as_down_before_its_note_on_is_sent_and_until_its_note_off_has_left(
     tmp_path: Path,
 ) -> None:

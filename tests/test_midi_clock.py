@@ -158,3 +158,26 @@ def test_a_song_position_while_it_stands_holds_however_often_the_clock_ticks() -
     grid = clock.grid(Seconds(at + 0.49))
     assert grid is not None
     assert grid.beat(Seconds(at)) == pytest.approx(16, abs=0.01)
+
+
+def test_ticks_that_come_all_at_once_after_a_hiccup_are_no_tempo() -> None:
+    clock, period, told = MidiClock(), 60 / 120 / 24, []
+    due = [number * period for number in range(200)]
+    # The sender stood still for 0.4 s, then caught up in 10 ms.
+    for at in due:
+        came = Seconds(2.4 + (at - 2) / 40 if 2 < at < 2.4 else at)
+        clock.feed(CLOCK, came)
+        if grid := clock.grid(came):
+            told.append(grid.bpm)
+    assert len(told) > 150
+    assert max(told) < 125
+    assert min(told) > 115
+
+
+def test_another_tempo_after_a_hiccup_is_believed_after_a_beat() -> None:
+    clock = MidiClock()
+    for at in [number / 48 for number in range(96)] + [3 + number / 32 for number in range(40)]:
+        clock.feed(CLOCK, Seconds(at))
+    grid = clock.grid(Seconds(at))
+    assert grid
+    assert grid.bpm == pytest.approx(80, abs=0.5)

@@ -17,7 +17,8 @@ import pytest
 import tiny
 from structlog.testing import capture_logs
 
-from jazzd.engine import protocol
+from jazzd.engine import door, protocol, server
+from jazzd.engine.door import GREETING_LIMIT
 from jazzd.engine.loading import Loaded
 from jazzd.engine.protocol import Advance, Begin, Failed, Hello, Key, Note, Ping, Pong, Ready, Revise, Styles
 from jazzd.engine.server import serve
@@ -59,6 +60,10 @@ class Player:
             assert isinstance(message, Note)
             found.append(message)
         return found
+
+    async def drain(self) -> None:
+        """Waits until the engine has read what was said. Raises OSError once it hung up."""
+        await self._writer.drain()
 
     async def nothing_more(self) -> None:
         """Passes when the engine has nothing to say but what it is asked."""
@@ -157,7 +162,7 @@ async def test_a_greeting_is_answered_with_what_is_ready(listen: str) -> None:
         (b"GET / HTTP/1.1\r\n", "not a jazzd message"),
         (b'{"kind": "hello", "version": "1"\n', "not a jazzd message"),
         (b"\xff\x00\n", "not a jazzd message"),
-        (b"x" * (protocol.LINE_LIMIT + 2), "limit"),
+        (b"x" * (GREETING_LIMIT + 2), "longer than 4096 bytes"),
     ],
 )
 async def test_a_wrong_greeting_is_refused_and_the_right_one_still_welcome(
@@ -191,6 +196,36 @@ async def test_whoever_speaks_out_of_turn_is_sent_away_and_the_next_one_welcome(
         player.say_raw(line)
         assert isinstance(await player.hear(), Failed)
         assert await player.hear() is None
+        await (await served.welcome()).nothing_more()
+
+
+async def test_who_does_not_read_is_sent_away_and_the_next_one_welcome(
+    listen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "BEHIND_LIMIT", 10_000)
+    async with engine(listen) as served:
+        deaf = await served.welcome()
+        with contextlib.suppress(OSError):
+            async with asyncio.timeout(30):
+                while True:
+                    deaf.say(*(Ping(n=n) for n in range(1000)))
+                    await deaf.drain()
+        await (await served.welcome()).nothing_more()
+
+
+async def test_strangers_have_little_time_and_there_cannot_be_many(
+    listen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "GREETING_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(door, "STRANGERS", 2)
+    async with engine(listen) as served:
+        strangers = [await served.call() for _ in range(3)]
+        refusals = [await stranger.hear() for stranger in reversed(strangers)]
+        assert [isinstance(refusal, Failed) and refusal.reason for refusal in refusals] == [
+            "too many are at the door; try again",
+            "no greeting came within 0.5 s",
+            "no greeting came within 0.5 s",
+        ]
         await (await served.welcome()).nothing_more()
 
 

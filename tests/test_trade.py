@@ -139,6 +139,21 @@ def test_fours_with_a_clock() -> None:
     assert max(ends) <= 32.01
 
 
+def test_a_clock_that_hiccups_does_not_move_the_answer() -> None:
+    """At 60, where others would count at 120: the four bars would be over by then."""
+    room = Room(manner=Manner(mode="trade", bars=4))
+    room.play(mido.Message("start"))
+    began = room.time
+    room.tick(1, 60)
+    room.strike(*CHORDS[0])
+    room.tick(11, 60)
+    room.lift(*CHORDS[0])
+    room.wait(1)
+    room.play(*24 * [mido.Message("clock")])  # they were held up
+    room.tick(5, 60)
+    assert room.struck[0][0] == pytest.approx(began + 16, abs=0.1)
+
+
 def test_in_a_waltz_bars_have_three_beats() -> None:
     room = Room(manner=Manner(mode="trade", bars=4), tempo=Tempo(bar=3))
     room.tick(3)

@@ -13,6 +13,7 @@ from jazzd.music import chart, chords, voicing
 from jazzd.music.grid import Grid
 from jazzd.music.notes import Seconds
 from jazzd.player.form import Chart
+from jazzd.player.hands import Hands
 from jazzd.player.manner import Manner
 from jazzd.player.tempo import Source, Tempo
 
@@ -177,6 +178,52 @@ def test_a_turn_that_the_human_takes_stays_theirs() -> None:
     assert len(room.struck) == count
     room.tick(20)
     assert len(room.struck) > count
+
+
+def test_a_turn_that_was_taken_is_the_solos_again_when_the_song_goes_back() -> None:
+    room = Room(chart=tune(), manner=Manner(mode="trade", bars=4))
+    started(room, 20)
+    room.strike(60)
+    room.tick(4)
+    room.lift(60)
+    room.play(mido.Message("songpos", pos=0))
+    count = len(room.struck)
+    room.tick(15)
+    assert len(room.struck) == count
+    room.tick(10)
+    assert len(room.struck) > count + 5
+
+
+def test_who_plays_in_their_own_turn_takes_no_other() -> None:
+    """Here into the end of what was followed before."""
+    room = Room(chart=tune())
+    began = started(room, 6)
+    room.session.set_manner(mode="trade", bars=4)
+    room.strike(*DM7)
+    room.tick(2)
+    room.lift(*DM7)
+    room.tick(20)
+    assert [at for at, _ in room.struck if began + 8 <= at < began + 12]
+
+
+def test_a_followed_tune_waits_for_the_line_of_the_right_hand_and_goes_on() -> None:
+    room = Room(chart=tune(), hands=Hands(split=60), manner=Manner(yield_beats=2))
+    started(room, 8)
+    room.strike(72)
+    led = room.time
+    room.tick(3)
+    room.lift(72)
+    lifted = room.time
+    room.tick(12)
+    assert not [at for at, _ in room.struck if led + 0.02 < at < lifted + 0.99]
+    assert len([at for at, _ in room.struck if at > lifted + 1]) > 5
+
+
+@pytest.mark.parametrize(("start", "beat"), [("now", 0.15), ("beat", 1.0)])
+def test_the_song_is_entered_as_the_start_says(start: Literal["now", "beat"], beat: float) -> None:
+    room = Room(chart=tune(), manner=Manner(start=start))
+    began = started(room, 3)
+    assert (room.struck[0][0] - began) / 0.5 == pytest.approx(beat, abs=0.1)
 
 
 def test_a_tempo_that_changes_takes_the_chords_with_it() -> None:

@@ -56,6 +56,8 @@ def run(
     ] = None,
 ) -> None:
     """Run the daemon: chords in, solos out, until Ctrl-C or SIGTERM."""
+    import structlog
+
     from jazzd import log
     from jazzd.config import find, load
     from jazzd.music.chart import read
@@ -71,20 +73,25 @@ def run(
     ):
         if value is not None:
             overrides.setdefault(section, {})[key] = value
-    file = find(config)
-    settings = load(file, overrides)
-    if chart is not None or settings.solo.chart:
-        read(settings.solo.chart)
-    if not settings.engine.address:
-        check_base(settings.engine.base)
     with log.to_file(log_file) if log_file else log.to_stderr():
-        daemon.run(
-            settings,
-            numerics,
-            file=file,
-            again=lambda: load(file, overrides),
-            record=record is not None,
-        )
+        try:
+            file = find(config)
+            settings = load(file, overrides)
+            if chart is not None or settings.solo.chart:
+                read(settings.solo.chart)
+            if not settings.engine.address:
+                check_base(settings.engine.base)
+            daemon.run(
+                settings,
+                numerics,
+                file=file,
+                again=lambda: load(file, overrides),
+                record=record is not None,
+            )
+        except JazzdError as error:
+            if log_file:  # who starts it so keeps no stderr
+                structlog.get_logger().error("ended", reason=str(error))
+            raise
 
 
 @app.command()

@@ -14,6 +14,11 @@ from jazzd.errors import EngineError
 
 log = structlog.get_logger()
 FAREWELL_S = 1.0
+GREETING_LIMIT, STRANGERS = 4096, 64
+"""Bytes of a greeting, and how many may be about to greet at a time: nobody knows them yet."""
+READ_SIZE = 1 << 14
+BEHIND_LIMIT = 4 << 20
+"""Bytes that a player may be behind in reading; then it has gone."""
 KEEP_ALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 11_000}
 """After 5 s without a word a player is asked for a sign of life, thrice in 6 s (tcp(7))."""
 
@@ -30,6 +35,7 @@ class Door:
     ) -> None:
         self._worker, self.token, self._patience_s, self._on_greeted = worker, token, patience_s, on_greeted
         self._player: asyncio.StreamWriter | None = None
+        self._strangers = 0
         self._greeted = asyncio.Event()
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -38,21 +44,21 @@ class Door:
 
         def send(message: protocol.Message) -> None:
             with suppress(RuntimeError):  # the loop is gone, and the player with it
-                loop.call_soon_threadsafe(writer.write, protocol.line(message))
+                loop.call_soon_threadsafe(_write, writer, protocol.line(message))
 
         _keep_alive(writer)
+        lines = _Lines(reader)
         try:
-            said = await asyncio.wait_for(reader.readline(), self._patience_s)
-            if not said:
+            hello = await self._greeting(lines)
+            if hello is None:
                 return  # nobody's: a look whether we are here, or a reserve that was not needed
-            hello = protocol.read_by_engine(said)
             self._check(hello)
             self._player = writer
             self._worker.tell(hello, send)
             self._greeted.set()
             self._on_greeted()
-            await self._pass_on(reader, send)
-        except (EngineError, ValueError, OSError, TimeoutError) as error:
+            await self._pass_on(lines, send)
+        except (EngineError, OSError) as error:
             log.warning("player_refused", reason=str(error))
             with suppress(OSError):
                 writer.write(protocol.line(protocol.Failed(reason=str(error))))
@@ -65,10 +71,23 @@ class Door:
                 self._worker.rest()
             writer.close()
 
-    async def _pass_on(self, reader: asyncio.StreamReader, send: Send) -> None:
+    async def _greeting(self, lines: "_Lines") -> protocol.ToEngine | None:
+        """What a stranger says first, if anything. Raises EngineError."""
+        if self._strangers >= STRANGERS:
+            raise EngineError("too many are at the door; try again")
+        self._strangers += 1
+        try:
+            said = await asyncio.wait_for(lines.next(GREETING_LIMIT), self._patience_s)
+        except TimeoutError:
+            raise EngineError(f"no greeting came within {self._patience_s:g} s") from None
+        finally:
+            self._strangers -= 1
+        return protocol.read_by_engine(said) if said else None
+
+    async def _pass_on(self, lines: "_Lines", send: Send) -> None:
         """The player's messages to the worker, until it hangs up. Raises EngineError for one out of turn."""
         begun = False
-        while data := await reader.readline():
+        while data := await lines.next(protocol.LINE_LIMIT):
             message = protocol.read_by_engine(data)
             begun = begun or isinstance(message, protocol.Begin)
             if isinstance(message, protocol.Hello) or (isinstance(message, protocol.Revise) and not begun):
@@ -93,6 +112,37 @@ class Door:
             raise EngineError("the token is wrong; give both the same, by engine.token_file and --token-file")
         if self._player:
             raise EngineError(protocol.IN_USE)
+
+
+class _Lines:
+    """What comes over a connection, line by line."""
+
+    def __init__(self, reader: asyncio.StreamReader) -> None:
+        self._reader, self._came = reader, bytearray()
+
+    async def next(self, limit: int) -> bytes:
+        """The next line, or what the end left of it. Raises EngineError for more than `limit` bytes."""
+        searched = 0
+        while (end := self._came.find(b"\n", searched)) < 0:
+            searched = len(self._came)
+            if searched > limit:
+                raise EngineError(f"a line is longer than {limit} bytes")
+            if not (data := await self._reader.read(READ_SIZE)):
+                end = searched
+                break
+            self._came += data
+        line = bytes(self._came[: end + 1])
+        del self._came[: end + 1]
+        return line
+
+
+def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
+    """Sends to a player that reads; one that does not is let go of."""
+    if writer.transport.get_write_buffer_size() > BEHIND_LIMIT:
+        log.warning("player_refused", reason="it does not read what it is sent")
+        writer.transport.abort()
+    elif not writer.is_closing():
+        writer.write(data)
 
 
 def _keep_alive(writer: asyncio.StreamWriter) -> None:

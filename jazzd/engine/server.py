@@ -10,8 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from urllib.parse import urlsplit
 
-from jazzd.engine.door import FAREWELL_S, Door
-from jazzd.engine.protocol import LINE_LIMIT
+from jazzd.engine.door import FAREWELL_S, READ_SIZE, Door
 from jazzd.engine.worker import Loader, Worker
 from jazzd.errors import EngineError
 
@@ -70,7 +69,7 @@ async def _listen(listen: str, door: Door, stopped: asyncio.Event) -> Callable[[
         if kind == "fd":
             connection = socket.socket(fileno=int(rest))
             talk = asyncio.create_task(
-                door.talk(*await asyncio.open_connection(sock=connection, limit=LINE_LIMIT))
+                door.talk(*await asyncio.open_connection(sock=connection, limit=READ_SIZE))
             )
             talk.add_done_callback(lambda _: stopped.set())
             return talk.cancel
@@ -82,7 +81,7 @@ async def _listen(listen: str, door: Door, stopped: asyncio.Event) -> Callable[[
                     f"{listen}: only this machine may connect without a token; say --token-file, or listen "
                     "on 127.0.0.1"
                 )
-            server = await asyncio.start_server(door.talk, address.hostname, address.port, limit=LINE_LIMIT)
+            server = await asyncio.start_server(door.talk, address.hostname, address.port, limit=READ_SIZE)
             return server.close
         raise ValueError("no such kind of address")
     except OSError as error:
@@ -99,7 +98,7 @@ async def _listen_at(path: str, door: Door) -> Callable[[], object]:
             raise OSError(errno.EADDRINUSE, "another engine listens there")
     before = os.umask(0o177)
     try:
-        server = await asyncio.start_unix_server(door.talk, path, limit=LINE_LIMIT)
+        server = await asyncio.start_unix_server(door.talk, path, limit=READ_SIZE)
     finally:
         os.umask(before)
 

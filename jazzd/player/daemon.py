@@ -101,6 +101,10 @@ async def _life(
         tape.heard(message, at)
         loop.call_soon_threadsafe(lambda: pulse.do(session.on_message, message, Seconds(at)))
 
+    def reach(message: mido.Message) -> None:
+        if ports.backend == "none" and not tcp.address:
+            raise MidiError("nobody is there to hear it")
+
     def keep(message: mido.Message) -> None:
         """What is passed on is on the tape already, as the human's."""
         if "note" in message.type and ledger.owner(message.channel, message.note) != THRU:
@@ -114,7 +118,7 @@ async def _life(
         pulse.do(session.silence, "ports_lost")
 
     def release() -> None:
-        down = ledger.sounding
+        down = [*ledger.sounding, *left]
         scheduler.release_all()
         loop.call_later(AGAIN_S, pulse.do, _lift_again, ledger, down)
 
@@ -143,10 +147,11 @@ async def _life(
         stack.push_async_callback(tcp.close)
         ports = open_ports(midi.backend, midi.input, midi.output, hear, clock)
         stack.callback(ports.close)
-        output = Output(echo.sent, ports.send, tcp.send, keep)
+        output = Output(reach, echo.sent, ports.send, tcp.send, keep)
 
         ledger = Ledger(output.send, path.with_suffix(".ledger"))
         stack.callback(ledger.close)
+        left = ledger.sounding  # by an earlier run
         scheduler = Scheduler(ledger, clock, sent, output_failed)
         stack.callback(scheduler.close)
 
@@ -156,7 +161,6 @@ async def _life(
         thru.on, session.thru = settings.input.thru, thru.pass_on
         pulse = Pulse(session, clock)
         if midi.tcp_listen:
-            left = ledger.sounding  # by an earlier run
             tcp.greeting = tuple(mido.Message("note_off", channel=c, note=pitch) for c, pitch in left)
             await tcp.listen(midi.tcp_listen)
 

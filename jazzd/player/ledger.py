@@ -48,6 +48,8 @@ class Ledger:
         self._marks = _map(path)
         down = [slot for slot, mark in enumerate(self._marks[:]) if mark]
         self._owners = {divmod(slot, PITCHES): LEFT_BEHIND for slot in down}
+        self._left = sorted(self._owners)
+        """What an earlier run left sounding: its synth may be there later than we are."""
         self._channels = {channel for channel, _ in self._owners}
         self._moved: set[int] = set()
         """Channels on which a pedal or a wheel may not be at rest."""
@@ -87,15 +89,18 @@ class Ledger:
             self._send(message)
 
     def release_all(self) -> None:
-        """Sends every key up, then pedal up, all notes off and all sound off on each channel ever used, and
-        puts pedals and wheels at rest."""
+        """Sends every key up, those that an earlier run left sounding each time; then pedal up, all notes off
+        and all sound off on each channel ever used; and puts pedals and wheels at rest."""
         with self._lock:
             failures = []
+            again = [key for key in self._left if key not in self._owners]
             for channel, pitch in sorted(self._owners):
                 try:
                     self._lift(channel, pitch)
                 except Exception as error:  # the other keys must still go up
                     failures.append(error)
+            for channel, pitch in again:
+                failures += self._tell([channel], [Message("note_off", note=pitch)])
             failures += self._tell(self._channels | self._moved, _QUIET)
             failures += self._put_at_rest()
             if failures:

@@ -7,8 +7,8 @@ from mido import Message
 
 SUSTAIN, SUSTAIN_DOWN = 64, 64
 """The pedal's control, and the value from which it, or another, is down."""
-PEDALS = (SUSTAIN, 66, 67, 69)
-"""With sostenuto, soft and hold 2."""
+PEDALS = (SUSTAIN, 66, 67, 68, 69)
+"""With sostenuto, soft, legato and hold 2."""
 MODULATION = 1
 
 _REAL_TIME = 0xF8

@@ -12,6 +12,8 @@ TICKS_PER_SIXTEENTH = 6
 SLOWEST_BPM, FASTEST_BPM = 20.0, 400.0
 LOST_S, LOST_TICKS = 0.25, 4
 """The clock has stopped when no tick has come for this long, whichever is longer."""
+BACK_S = 4.0
+"""A clock that is back so soon had a hiccup: the song goes on."""
 STEADY_TICKS, NIMBLE_TICKS = 48, 8
 """Memory of the two lines through the ticks: one averages jitter away, one follows a change of tempo."""
 LEFT_BEHIND_S = 0.007
@@ -21,6 +23,9 @@ HELD_UP_S = 0.007
 that waited with it, is less late by a whole tick."""
 FIRST_TICKS = 6
 """Fewer ticks tell no tempo."""
+ANOTHER_TEMPO = 0.1
+"""After a hiccup a tempo that differs by so much is believed after a whole beat only: ticks that were held up
+come all at once."""
 
 
 @dataclass
@@ -91,8 +96,11 @@ class MidiClock:
         self._stood: int | None = None
         """The same at the place where Continue goes on: many clocks tick on while the song stands."""
         self._last = Seconds(float("-inf"))
+        self._back_at = Seconds(0.0)
         self._fit: _Fit | None = None
         self._doubt: _Doubt | None = None
+        self._before: _Line | None = None
+        """The line before the clock was lost, for a beat after its return, or until it is started."""
 
     def feed(self, message: mido.Message, at: Seconds) -> bool:
         """A message that came at `at`; whether it was one of these."""
@@ -100,11 +108,11 @@ class MidiClock:
             case "clock":
                 self._heard(at)
             case "start":
-                self._tick, self._stood, self.started_at = -1, None, at
+                self._tick, self._stood, self.started_at, self._before = -1, None, at, None
             case "continue":
                 if self._stood is not None:
                     self._tick, self._stood = self._stood, None
-                self.started_at = at
+                self.started_at, self._before = at, None
             case "stop":
                 self._stood, self.started_at = self._tick, None
             case "songpos":
@@ -116,6 +124,10 @@ class MidiClock:
     def about_to_tell(self, now: Seconds) -> bool:
         """Whether the song has begun so lately that the clock cannot tell the beats yet."""
         return self.started_at is not None and self.grid(now) is None and now < self.tells_by
+
+    def hiccups(self, now: Seconds) -> bool:
+        """Whether the song goes on, and its clock is lost so lately that it may be back."""
+        return self.started_at is not None and self.grid(now) is None and now < self.lost_at + BACK_S
 
     @property
     def tells_by(self) -> Seconds:
@@ -129,6 +141,8 @@ class MidiClock:
             return None
         if not SLOWEST_BPM <= 60 / (TICKS_PER_BEAT * max(line.period, 1e-6)) <= FASTEST_BPM:
             return None
+        if self._before and abs(line.period / self._before.period - 1) > ANOTHER_TEMPO:
+            return None
         return Grid(Seconds(line.at - self._tick * line.period), TICKS_PER_BEAT * line.period)
 
     @property
@@ -139,9 +153,13 @@ class MidiClock:
 
     def _heard(self, at: Seconds) -> None:
         if at >= self.lost_at or self._fit is None:
+            if self._fit and self.grid(self._last):
+                self._before, self._back_at = self._fit.steady, at
             self._fit, self._doubt = _Fit(_Line(STEADY_TICKS, at), _Line(NIMBLE_TICKS, at)), None
         else:
             self._follow(self._fit, at)
+        if self._before and at > self._back_at + TICKS_PER_BEAT * self._before.period:
+            self._before = None
         self._last = at
         self._tick += 1
 

@@ -263,7 +263,7 @@ class Session:
         times = [self._capture.deadline(), self._soloist.deadline(), self._turn_at, self._take_over_at]
         if self.manner.mode == "trade" and self._ready and not self._tune:
             times.append(self._trade.deadline(self._now()))
-        if self._tune and self._ready:
+        if self._tune and self._tune_may_play:
             times.append(self._tune.deadline(self.manner, self._now()))
         if self._beaten and self._soloist.playing:
             times.append(self.tempo.clock.lost_at)
@@ -276,8 +276,9 @@ class Session:
         if self._turn_at is not None and now >= self._turn_at:
             self._turn_now(now)
         self._take_over(now)
-        if self._tune and self._ready:
-            self._tune.poll(self.manner, now)
+        if self._tune:
+            if self._tune_may_play:
+                self._tune.poll(self.manner, now)
         elif self.manner.mode == "trade" and self._ready:
             self._trade.poll(now)
         self._soloist.poll()
@@ -427,6 +428,11 @@ class Session:
         self._log.info("gave_way")
 
     # The human's own line
+
+    @property
+    def _tune_may_play(self) -> bool:
+        """Traded, it has turns of its own; else it waits until the human's line is over."""
+        return self._ready and (self.manner.mode == "trade" or not self._leading)
 
     def _lay_out(self, at: Seconds) -> None:
         self._leading = True

@@ -9,6 +9,7 @@ from jazzd.music.notes import Seconds
 from jazzd.player.capture import ChordCaptured
 from jazzd.player.form import Foreseen, Form
 from jazzd.player.manner import Manner
+from jazzd.player.midi_clock import BACK_S
 from jazzd.player.soloist import Soloist
 from jazzd.player.tempo import Tempo
 
@@ -60,7 +61,9 @@ class Listening:
 
     def begin(self, grid: Grid | None) -> Seconds | None:
         """When the answer begins; None while that cannot be known."""
-        if self.bars and grid and self._heard:
+        if self.bars:
+            if grid is None or not self._heard:
+                return None
             return grid.time(self._first_beat(grid) + self.bars * grid.bar)
         if len(self._heard) < self.count:
             return None
@@ -135,6 +138,8 @@ class Trade:
 
     def deadline(self, now: Seconds) -> Seconds | None:
         """When to poll next."""
+        if self._manner.bars and self._tempo.clock.hiccups(now):
+            return Seconds(self._tempo.clock.lost_at + BACK_S)
         return self._listening.ask_at(self._trusted(now))
 
     def poll(self, now: Seconds) -> None:
@@ -152,6 +157,11 @@ class Trade:
         self._soloist.ask((), at=None if begin < now else begin, form=form)
 
     def _trusted(self, now: Seconds) -> Grid | None:
-        """The beat, unless it is a guess from the chords themselves: those tell their own rhythm better."""
+        """The beat, unless it is a guess from the chords themselves, which tell their own rhythm better.
+
+        Where bars are counted, it is nobody else's while a clock may be back.
+        """
         source, grid = self._tempo.now(now)
-        return grid if self._manner.bars or source in ("clock", "link", "taps") else None
+        if self._manner.bars:
+            return None if self._tempo.clock.hiccups(now) else grid
+        return grid if source in ("clock", "link", "taps") else None

@@ -9,6 +9,7 @@ from jazzd.music.notes import Seconds
 from jazzd.player.capture import ChordCaptured
 from jazzd.player.form import Chart
 from jazzd.player.manner import Manner
+from jazzd.player.midi_clock import BACK_S
 from jazzd.player.soloist import Soloist
 from jazzd.player.tempo import Tempo
 
@@ -16,8 +17,6 @@ BARS_TO_TRADE = 4
 """The turn of each where the settings count chords: those of a chart are nobody's to count."""
 EARLY_S = 0.2
 """How long before its first note the solo is asked for."""
-BACK_S = 4.0
-"""A clock that is back so soon had a hiccup: the tune goes on."""
 AHEAD_BEATS = 64
 """How far the engine is told of the chords to come, and every bar anew: the tempo may change."""
 
@@ -30,14 +29,14 @@ class Tune:
         self._running = tempo.clock.started_at is not None
         self._beats: Grid | None = None
         """The tune's own beats, where nobody tells the song position; beat 0 is its first."""
-        self._not_before = -math.inf
-        """Beat; a turn that the human took is not taken back."""
+        self._taken: tuple[float, float] | None = None
+        """The beats of a turn of the solo that the human took: it is not taken back."""
         self._struck_at = self._lost_at = Seconds(-math.inf)
         self._told_at = Seconds(0.0)
 
     def start(self) -> None:
         """The clock was started, or goes on."""
-        self._running, self._beats, self._not_before = True, None, -math.inf
+        self._running, self._beats, self._taken = True, None, None
 
     def stop(self) -> None:
         """Nothing is played until the next start, or the next chord."""
@@ -68,9 +67,10 @@ class Tune:
         self._running = True
 
     def leave(self, manner: Manner, now: Seconds) -> None:
-        """The human plays: this turn is theirs."""
-        if grid := self._grid(now):
-            self._not_before = self._turn(manner, grid, grid.beat(now))[1]
+        """The human plays into the music: in a trade this turn is theirs now, if it was not anyway."""
+        if manner.mode == "trade" and (grid := self._grid(now)):
+            begin, end = self._turn(manner, grid, grid.beat(now))
+            self._taken = (begin, end) if begin <= grid.beat(now) else None
 
     def deadline(self, manner: Manner, now: Seconds) -> Seconds | None:
         """When to poll next."""
@@ -81,7 +81,7 @@ class Tune:
         if self._soloist.playing:
             times.append(self._told_at)
         elif not self._soloist.phrase:
-            begin, _ = self._turn(manner, grid, max(grid.beat(now), self._not_before))
+            begin, _ = self._turn(manner, grid, self._open(grid.beat(now)))
             times.append(Seconds(max(grid.time(begin) - EARLY_S, now)))
         return min(times, default=None)
 
@@ -89,7 +89,7 @@ class Tune:
         grid = self._grid(now)
         if not self._running or grid is None:
             return
-        beat = max(grid.beat(now), self._not_before)
+        beat = self._open(grid.beat(now))
         begin, end = self._turn(manner, grid, beat)
         if self._soloist.phrase is None:
             if beat >= self._last_beat(manner) or self._alone(manner, grid, begin):
@@ -117,7 +117,7 @@ class Tune:
     def _count_from(self, at: Seconds) -> None:
         """Bar 1 begins where the human struck the first chord: on the nearest beat, or bar where those are
         shared with others."""
-        self._beats, self._not_before = None, -math.inf
+        self._beats, self._taken = None, None
         source, grid = self._tempo.now(at)
         if grid and self._tempo.clock.started_at is None:
             unit = grid.bar if source == "link" else 1
@@ -134,12 +134,11 @@ class Tune:
         return self._beats
 
     def _enter(self, manner: Manner, grid: Grid, begin: float, end: float, now: Seconds) -> None:
-        """On the first beat of the turn; where that is gone, on the next, or at once if the human, who began
-        the tune, is answered so."""
+        """On the first beat of the turn; where that is gone, at once or on the next one."""
         soonest = Seconds(now + self._soloist.pace.lead_s)
         late = grid.time(begin) < soonest
         at = grid.next(soonest) if late else grid.time(begin)
-        at_once = late and manner.start == "now" and self._beats is not None
+        at_once = late and manner.start == "now"
         self._told_at = grid.next(now + grid.beat_s, grid.bar)
         first = grid.beat(soonest if at_once else at)
         upto = min(end, first + AHEAD_BEATS)
@@ -151,6 +150,12 @@ class Tune:
         beat = grid.beat(now)
         upto = min(end, beat + AHEAD_BEATS)
         self._soloist.foresee(self._chart.form(grid, beat, upto, over=upto == end))
+
+    def _open(self, beat: float) -> float:
+        """This beat, or the first one after the turn that the human took, while the song is there."""
+        if self._taken and not self._taken[0] - 1 <= beat < self._taken[1]:  # a beat: the grid may move
+            self._taken = None
+        return self._taken[1] if self._taken else beat
 
     def _turn(self, manner: Manner, grid: Grid, beat: float) -> tuple[float, float]:
         """The solo's turn at this beat, or the next one: its first beat and the one after its last."""
