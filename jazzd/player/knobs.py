@@ -54,7 +54,7 @@ class Knobs:
         if knob == "blend":
             self.styling.blend = value
         else:
-            self._positions[knob] = value
+            self._positions[knob] = round(value) if knob in ("low", "high") else value
             self._touched.add(knob)
         return True
 
