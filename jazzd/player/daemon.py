@@ -46,8 +46,8 @@ AGAIN_S = 1.0
 TELL_S, HEALTHY_S = 1.0, 0.1
 """How often the service manager is told of us, and how long the sending of one note may take."""
 UNREACHABLE = (
-    "nobody can play: no MIDI system is in use and midi.tcp_listen is empty; start ALSA or JACK, or set "
-    "midi.tcp_listen to an address such as 127.0.0.1:9080, then start jazzd again"
+    "nobody can play: no MIDI system is in use and midi.tcp_listen is empty; start ALSA or JACK, which jazzd "
+    "waits for, or set midi.tcp_listen to an address such as 127.0.0.1:9080 and start jazzd again"
 )
 
 
