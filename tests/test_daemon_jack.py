@@ -132,3 +132,19 @@ def test_nothing_that_comes_in_stops_the_music(stage: Stage, musician: JackClien
     assert stage.status()["engine"]["restarts"] == 0
     stage.wait_for(lambda status: status["notes"]["sounding"] == 0)
     musician.wait_for(lambda _: not musician.sounding)
+
+
+def test_after_standing_still_keys_count_as_lifted(stage: Stage, musician: JackClient) -> None:
+    """Their note-offs may have been lost: JACK does not keep them for who does not come for them."""
+    musician.play(*strike(*DM7))
+    musician.wait_for(lambda _: musician.sounding)
+    stage.process.send_signal(signal.SIGSTOP)
+    time.sleep(3)
+    stage.process.send_signal(signal.SIGCONT)
+    stage.wait_for(lambda status: status["notes"]["sounding"] == 0)
+    time.sleep(1.5)
+    assert not musician.sounding
+    assert "stood_still" in {event["event"] for event in stage.events}
+    struck = musician.play(*strike(*G7))
+    musician.wait_for(lambda _: ons(musician, struck))
+    musician.play(*lift(*DM7), *lift(*G7))

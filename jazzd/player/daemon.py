@@ -5,6 +5,7 @@ import contextlib
 import gc
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -41,6 +42,8 @@ from jazzd.settings import Settings
 LOOK_S = 0.1
 """How often the ports are looked at: one that is back is in use within a second, and one that went and came
 back under its name between two looks would be taken for one that stayed. A look costs 0.2 ms."""
+STILL_S = 2.0
+"""A pause between two looks that takes so long means that the process, or the computer, stood still."""
 AGAIN_S = 1.0
 """The first note-offs on a new port are sent again after this: they count more than any others."""
 TELL_S, HEALTHY_S = 1.0, 0.1
@@ -273,8 +276,12 @@ async def _look_after(
 ) -> None:
     """Tells when ports go, and when they are back and may be played to."""
     while True:
+        before = _awake_or_asleep_s()
         await asyncio.sleep(LOOK_S)
         try:
+            if (still_s := _awake_or_asleep_s() - before) > STILL_S:
+                structlog.get_logger().warning("stood_still", seconds=round(still_s, 1))
+                ports.let_go()
             change = await asyncio.to_thread(ports.look)  # a driver that hangs must not hang the loop
             end_orphans()
             if change.lost:
@@ -284,6 +291,11 @@ async def _look_after(
                 found(change.found)
         except Exception:  # whatever a driver does: the next look may find it well again
             structlog.get_logger().exception("ports_not_looked_at")
+
+
+def _awake_or_asleep_s() -> float:
+    """A clock that also counts while the computer sleeps, where there is one."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.monotonic()
 
 
 async def _settled(ports: Ports, clock: Clock) -> None:

@@ -122,8 +122,7 @@ class Ports:
         made = self.made
         lost = [port for port in ports if port.has_gone(made)]
         if self._input.deserted or self._input in lost:
-            for message in self._held.released():
-                self._on_message(message, self._clock.now())
+            self.let_go()
         if any(port.theirs for port in lost):
             for port in ports:
                 port.renew()
@@ -133,6 +132,11 @@ class Ports:
                 self.open()
         found = [port for port in away if port.is_open]
         return Change(tuple(port.name for port in lost), tuple(port.name for port in found))
+
+    def let_go(self) -> None:
+        """The keys and pedals that are down count as lifted: nobody can tell any more."""
+        for message in self._held.released():
+            self._on_message(message, self._clock.now())
 
     def _heard(self, message: Message, at: float) -> None:
         self._held.heard(message)

@@ -251,11 +251,11 @@ class Rig:
         """What the daemon says of keys that hang: whether it has sent their note-offs."""
         sounding = self.status()["notes"]["sounding"]
         solo = mido.MidiFile(self.ask(do="keep")["file"])
-        at, last = 0.0, dict[Key, str]()
+        at, last, ended = 0.0, dict[Key, str](), solo.length
         for message in solo:
             at += message.time
             if message.type in ("note_on", "note_off"):
-                last[message.channel, message.note] = f"{message.type} {solo.length - at:.2f} s before"
+                last[message.channel, message.note] = f"{message.type} {ended - at:.2f} s before"
         told = ", ".join(f"{key}: {last.get(key, 'nothing')}" for key in keys)
         return f"jazzd knows of {sounding}, and sent last: {told}"
 
