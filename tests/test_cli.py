@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -420,12 +422,13 @@ def test_a_refusal_of_the_daemon_is_one_sentence(jazzd: Run, monkeypatch: pytest
     assert jazzd("panic") == (1, "", "jazzd: cannot panic now\n")
 
 
-def test_what_keeps_it_from_starting_is_in_its_log(jazzd: Callable[..., tuple[int, str, str]]) -> None:
+def test_what_keeps_it_from_starting_is_in_its_log(tmp_path: Path) -> None:
     """Who starts it at login keeps no stderr."""
-    Path("daemon.toml").write_text("[solo]\nlow = 200\n")
-    code, _, err = jazzd("run", "--log", "jazzd.log")
-    assert code == 2
-    assert "solo.low" in err
-    (said,) = map(json.loads, Path("jazzd.log").read_text().splitlines())
+    (tmp_path / "daemon.toml").write_text("[solo]\nlow = 200\n")
+    command = [sys.executable, "-m", "jazzd", "run", "--log", "jazzd.log"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert "solo.low" in ended.stderr
+    (said,) = map(json.loads, (tmp_path / "jazzd.log").read_text().splitlines())
     assert (said["level"], said["event"]) == ("error", "ended")
     assert "solo.low" in said["reason"]

@@ -235,13 +235,15 @@ async def test_no_reserve_takes_from_the_music_what_others_leave_of_the_machine(
         await player.until(lambda: len(children() - before) == 2)
 
 
+@pytest.mark.parametrize("line", ["cpu  33232 0 8192 {} 628 0 418 196", "cpu  33232 {} 8192 7 628 0 418 196"])
 async def test_how_many_cores_are_idle_is_read_from_the_system(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """What is nice to others leaves its core to them."""
     stat = tmp_path / "stat"
 
     def idle(ticks: int) -> None:
-        stat.write_text(f"cpu  33232 0 8192 {ticks} 628 0 418 196 0 0\ncpu0 9248 0 3209 61445 68 0\n")
+        stat.write_text(f"{line.format(ticks)} 0 0\ncpu0 9248 0 3209 61445 68 0\n")
 
     monkeypatch.setattr(reserves, "STAT", stat)
     assert await reserves._idle_cores() == pytest.approx(1.0, abs=0.1), "where it does not tell one is"

@@ -114,13 +114,13 @@ async def _idle_cores() -> float:
 
 
 def _idle_s() -> float:
-    """Seconds that the machine's cores were idle, all together (proc(5)); where the system does not tell they
-    always are."""
+    """Seconds that the machine's cores were idle, or had only what gives way to others (nice), all together
+    (proc(5)); where the system does not tell they always are."""
     try:
-        told = STAT.read_text().split(maxsplit=5)
+        _, _, nice, _, idle, *_ = STAT.read_text().split(maxsplit=5)
     except OSError:
         return time.monotonic()
-    return int(told[4]) / TICKS_A_SECOND
+    return (int(nice) + int(idle)) / TICKS_A_SECOND
 
 
 async def _rests(reserve: Connection) -> None:
