@@ -163,6 +163,7 @@ async def test_a_greeting_is_answered_with_what_is_ready(listen: str) -> None:
         (b'{"kind": "hello", "version": "1"\n', "not a jazzd message"),
         (b"\xff\x00\n", "not a jazzd message"),
         (b"x" * (GREETING_LIMIT + 2), "longer than 4096 bytes"),
+        (b"x" * (GREETING_LIMIT + 2) + b"\n", "longer than 4096 bytes"),
     ],
 )
 async def test_a_wrong_greeting_is_refused_and_the_right_one_still_welcome(

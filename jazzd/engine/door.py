@@ -123,14 +123,14 @@ class _Lines:
     async def next(self, limit: int) -> bytes:
         """The next line, or what the end left of it. Raises EngineError for more than `limit` bytes."""
         searched = 0
-        while (end := self._came.find(b"\n", searched)) < 0:
+        while (end := self._came.find(b"\n", searched)) < 0 and len(self._came) <= limit:
             searched = len(self._came)
-            if searched > limit:
-                raise EngineError(f"a line is longer than {limit} bytes")
             if not (data := await self._reader.read(READ_SIZE)):
-                end = searched
                 break
             self._came += data
+        end = len(self._came) if end < 0 else end
+        if end > limit:
+            raise EngineError(f"a line is longer than {limit} bytes")
         line = bytes(self._came[: end + 1])
         del self._came[: end + 1]
         return line
