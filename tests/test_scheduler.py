@@ -46,7 +46,7 @@ class Stage:
     def send(self, message: Message) -> None:
         if self.broken:
             raise MidiError("unplugged")
-        if message.type in ("note_on", "note_off"):
+        if message.type != "control_change":
             self.heard.append((round(self.clock.time - 100, 3), message.type, message.note))
 
     def until(self, time: float) -> None:
