@@ -35,6 +35,11 @@ def _is_place(value: str) -> bool:
 def _host_and_port(value: str) -> str:
     if value and not _is_place(value):
         raise ValueError('it is written "HOST:PORT", for example "127.0.0.1:9080", or ""')
+    if value and value.rpartition(":")[0].strip("[]") not in LOOPBACK:
+        raise ValueError(
+            "MIDI knows no password, so only this machine may connect; listen on 127.0.0.1, and let others "
+            "in by a tunnel (ssh -L)"
+        )
     return value
 
 
@@ -113,16 +118,6 @@ class Midi(Section):
     output: PortName = "loopMIDI Port 2"
     tcp_listen: HostPort = ""
     lead_ms: float = Field(default=1.5, ge=0.0, le=100.0)
-
-    @field_validator("tcp_listen")
-    @classmethod
-    def _tcp_is_this_machines(cls, value: str) -> str:
-        if value and value.rpartition(":")[0].strip("[]") not in LOOPBACK:
-            raise ValueError(
-                "MIDI knows no password, so only this machine may connect; listen on 127.0.0.1, and let "
-                "others in by a tunnel (ssh -L)"
-            )
-        return value
 
     @model_validator(mode="after")
     def _tcp_needs_an_address(self) -> "Midi":

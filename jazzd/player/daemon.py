@@ -108,7 +108,7 @@ async def _life(
         if ports.backend == "none" and not tcp.address:
             raise MidiError("nobody is there to hear it")
 
-    def keep(message: mido.Message) -> None:
+    def taped(message: mido.Message) -> None:
         """What is passed on is on the tape already, as the human's."""
         if "note" in message.type and ledger.owner(message.channel, message.note) != THRU:
             tape.sent(message)
@@ -150,7 +150,7 @@ async def _life(
         stack.push_async_callback(tcp.close)
         ports = open_ports(midi.backend, midi.input, midi.output, hear, clock)
         stack.callback(ports.close)
-        output = Output(reach, echo.sent, ports.send, tcp.send, keep)
+        output = Output(reach, echo.sent, ports.send, tcp.send, taped)
 
         ledger = Ledger(output.send, path.with_suffix(".ledger"))
         stack.callback(ledger.close)
