@@ -194,6 +194,86 @@ def test_a_turn_that_was_taken_is_the_solos_again_when_the_song_goes_back() -> N
     assert len(room.struck) > count + 5
 
 
+EIGHT = "Dm7 | G7 | Cmaj7 | % | Fm7 | Bb7 | Ebmaj7 | %"
+
+
+@pytest.mark.parametrize("words", [("songpos",), ("songpos", "continue"), ("stop", "songpos", "continue")])
+@pytest.mark.parametrize(
+    ("first", "last", "theirs"),
+    [(1, 4, ()), (4, 7, (5, 6, 7)), (2, 6, (5, 6)), (5, 6, (5, 6)), (5, 8, (5, 6, 7, 8))],
+)
+def test_turns_are_those_of_where_the_song_is_while_a_loop_goes_round(
+    first: int, last: int, theirs: tuple[int, ...], words: tuple[str, ...]
+) -> None:
+    """The DAW says where just before the first tick there."""
+    room = Room(chart=tune(EIGHT), manner=Manner(mode="trade"))
+    started(room, 0)
+    heard: dict[int, list[int]] = {}
+    bar = 1
+    for _ in range(20):
+        count = len(room.struck)
+        room.tick(4 - 1 / 24)
+        room.play(mido.Message("clock"))
+        room.wait(0.018)
+        heard.setdefault(bar, []).append(len(room.struck) - count)
+        if bar == last:
+            for word in words:
+                room.play(mido.Message(word, **({"pos": 16 * (first - 1)} if word == "songpos" else {})))
+        room.wait(0.5 / 24 - 0.018)
+        bar = first if bar == last else bar + 1
+    assert {bar for bar, counts in heard.items() if max(counts)} == set(theirs)
+    assert all(min(heard[bar]) for bar in theirs), heard
+
+
+def test_a_jump_in_play_takes_the_chords_along_at_once() -> None:
+    room = Room(chart=tune(EIGHT))
+    started(room, 16)
+    room.play(mido.Message("songpos", pos=16))
+    jumped = room.time
+    room.tick(4)
+    over = {p % 12 for at, p in room.struck if at > jumped + 0.15}
+    assert over
+    assert over <= voiced("G7")
+
+
+def test_a_taken_turn_is_given_back_by_a_jump_to_its_beginning() -> None:
+    room = Room(chart=tune(EIGHT), manner=Manner(mode="trade"))
+    started(room, 24)
+    room.strike(60)
+    room.lift(60)
+    room.tick(8)
+    count = len(room.struck)
+    room.play(mido.Message("songpos", pos=64))
+    room.tick(8)
+    assert len(room.struck) > count + 5
+
+
+def test_without_a_clock_all_choruses_are_played_whoever_plays_in_between() -> None:
+    room = Room(chart=tune(EIGHT), manner=Manner(mode="trade", bars=2, choruses=2))
+    room.strike(*DM7)
+    room.wait(0.3)
+    room.lift(*DM7)
+    began = room.time - 0.3
+    room.wait(60)
+    bars = {int((at - began + 0.05) // 2) + 1 for at, _ in room.struck}
+    assert bars == {3, 4, 7, 8, 11, 12, 15, 16}
+    assert room.session.deadline() is None
+
+
+def test_a_line_in_ones_own_turn_keeps_a_trade_going() -> None:
+    room = Room(chart=tune("C7"), hands=Hands(split=60), manner=Manner(mode="trade", bars=1, yield_beats=1))
+    room.strike(*DM7)
+    room.wait(0.3)
+    room.lift(*DM7)
+    began = room.time - 0.3
+    room.wait(3.9)
+    room.strike(72)
+    room.wait(1)
+    room.lift(72)
+    room.wait(10)
+    assert {int((at - began + 0.05) // 2) + 1 for at, _ in room.struck} == {2, 4}
+
+
 def test_who_plays_in_their_own_turn_takes_no_other() -> None:
     """Here into the end of what was followed before."""
     room = Room(chart=tune())

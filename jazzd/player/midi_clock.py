@@ -90,7 +90,7 @@ class MidiClock:
 
     def __init__(self) -> None:
         self.started_at: Seconds | None = None
-        """When the last Start or Continue came; None before, and once stopped."""
+        """When the last Start, Continue or jump in play came; None before, and once stopped."""
         self._tick = -1
         """Number of the last tick, counted from the beginning of the song."""
         self._stood: int | None = None
@@ -116,7 +116,10 @@ class MidiClock:
             case "stop":
                 self._stood, self.started_at = self._tick, None
             case "songpos":
-                self._tick = self._stood = message.pos * TICKS_PER_SIXTEENTH - 1
+                place = message.pos * TICKS_PER_SIXTEENTH - 1
+                if self.started_at is not None and abs(place - self._tick) > TICKS_PER_SIXTEENTH:
+                    self.started_at = at
+                self._tick = self._stood = place
             case _:
                 return False
         return True

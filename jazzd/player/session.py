@@ -314,15 +314,18 @@ class Session:
                 self._beaten = True
                 self._soloist.find_beat()
                 if self._tune:
-                    self._tune.find_clock(at)
+                    self._tune.find_clock(self.manner, at)
                 phrase = self._soloist.phrase
                 if not self._leading and (phrase is None or phrase.end is not None):
                     self._take_over_at = at
                     self._take_over(at)
+        elif message.type == "songpos":
+            if self._tune and self.tempo.clock.started_at == at:  # a jump in play, as a DAW's loop makes it
+                self._tune.start(self.manner, at)
         elif message.type in ("start", "continue"):
             self._trade.reset()
             if self._tune:
-                self._tune.start()
+                self._tune.start(self.manner, at)
             elif not self._wanted and not self._leading and self._capture.steady:  # held through Stop
                 self._wanted, self._take_over_at = True, at
                 if waits_for_beat(self.manner, self.tempo, at):
@@ -436,6 +439,8 @@ class Session:
 
     def _lay_out(self, at: Seconds) -> None:
         self._leading = True
+        if self._tune:
+            self._tune.played(at)
         if self._soloist.phrase:
             self._give_way(at)
 

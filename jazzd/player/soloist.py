@@ -162,6 +162,13 @@ class Soloist:
                 phrase.end, phrase.cut_at = form.end, Seconds(form.end - LAST_NOTE_S)
             self._revise(phrase)
 
+    def leap(self, form: Form) -> None:
+        """The song is elsewhere, over these chords: heard from KNOB_S on."""
+        if (phrase := self.phrase) and not phrase.resting:
+            phrase.end = phrase.cut_at = None
+            self.foresee(form)
+            self.turn()
+
     def turn(self) -> None:
         """The knobs or the style have changed: heard from KNOB_S on."""
         if (phrase := self.phrase) and not phrase.resting:

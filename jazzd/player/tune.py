@@ -7,7 +7,7 @@ from typing import Any
 from jazzd.music.grid import Grid
 from jazzd.music.notes import Seconds
 from jazzd.player.capture import ChordCaptured
-from jazzd.player.form import Chart
+from jazzd.player.form import Chart, Form
 from jazzd.player.manner import Manner
 from jazzd.player.midi_clock import BACK_S
 from jazzd.player.soloist import Soloist
@@ -17,6 +17,8 @@ BARS_TO_TRADE = 4
 """The turn of each where the settings count chords: those of a chart are nobody's to count."""
 EARLY_S = 0.2
 """How long before its first note the solo is asked for."""
+SOON_BEATS = 1 / 8
+"""Where the song goes on is told just before its tick, in sixteenths: half of one."""
 AHEAD_BEATS = 64
 """How far the engine is told of the chords to come, and every bar anew: the tempo may change."""
 
@@ -34,9 +36,19 @@ class Tune:
         self._struck_at = self._lost_at = Seconds(-math.inf)
         self._told_at = Seconds(0.0)
 
-    def start(self) -> None:
-        """The clock was started, or goes on."""
+    def start(self, manner: Manner, now: Seconds) -> None:
+        """The clock was started, goes on, or is elsewhere in the song: what is played goes on there, where it
+        is the solo's turn."""
         self._running, self._beats, self._taken = True, None, None
+        grid = self._grid(now)
+        if grid is None or self._soloist.phrase is None:
+            return
+        beat = grid.beat(now) + SOON_BEATS
+        begin, end = self._turn(manner, grid, beat)
+        if begin <= beat and self._soloist.playing:
+            self._soloist.leap(self._ahead(grid, beat, end, now))
+        else:
+            self._soloist.break_off()
 
     def stop(self) -> None:
         """Nothing is played until the next start, or the next chord."""
@@ -48,17 +60,21 @@ class Tune:
             self.stop()
             self._lost_at = now
 
-    def find_clock(self, now: Seconds) -> None:
+    def find_clock(self, manner: Manner, now: Seconds) -> None:
         """The clock ticks again."""
         if now - self._lost_at < BACK_S:
-            self.start()
+            self.start(manner, now)
 
     def struck(self, event: ChordCaptured) -> None:
         """The human struck a chord: without a clock the first one begins the tune."""
         if self._running:
             self._soloist.hear(event.struck)
         self.begin(event.struck[0].at)
-        self._struck_at = event.struck[0].at
+        self.played(event.struck[0].at)
+
+    def played(self, at: Seconds) -> None:
+        """The human struck a key, of a chord or of a line."""
+        self._struck_at = at
 
     def begin(self, at: Seconds) -> None:
         """It begins with what was struck then, unless it is being played already."""
@@ -97,7 +113,7 @@ class Tune:
             elif now >= grid.time(begin) - EARLY_S:
                 self._enter(manner, grid, begin, end, now)
         elif self._soloist.playing and now >= self._told_at:
-            self._tell(grid, end, now)
+            self._soloist.foresee(self._ahead(grid, grid.beat(now), end, now))
 
     def place(self, now: Seconds) -> dict[str, Any]:
         """The chorus, the bar of how many (both from 1) and the chord; nothing while it is not played."""
@@ -139,17 +155,14 @@ class Tune:
         late = grid.time(begin) < soonest
         at = grid.next(soonest) if late else grid.time(begin)
         at_once = late and manner.start == "now"
-        self._told_at = grid.next(now + grid.beat_s, grid.bar)
-        first = grid.beat(soonest if at_once else at)
-        upto = min(end, first + AHEAD_BEATS)
-        form = self._chart.form(grid, first, upto, over=upto == end)
+        form = self._ahead(grid, grid.beat(soonest if at_once else at), end, now)
         self._soloist.ask((), at=None if at_once else at, form=form)
 
-    def _tell(self, grid: Grid, end: float, now: Seconds) -> None:
+    def _ahead(self, grid: Grid, beat: float, end: float, now: Seconds) -> Form:
+        """The chords from that beat on, as far as the engine is to know; when it is to be told anew."""
         self._told_at = grid.next(now + grid.beat_s, grid.bar)
-        beat = grid.beat(now)
         upto = min(end, beat + AHEAD_BEATS)
-        self._soloist.foresee(self._chart.form(grid, beat, upto, over=upto == end))
+        return self._chart.form(grid, beat, upto, over=upto == end)
 
     def _open(self, beat: float) -> float:
         """This beat, or the first one after the turn that the human took, while the song is there."""
@@ -168,8 +181,13 @@ class Tune:
         return first + ours * length, first + (ours + 1) * length
 
     def _alone(self, manner: Manner, grid: Grid, begin: float) -> bool:
-        """Whether nobody has played in the human's turn before beat `begin`, and no clock says to go on."""
-        if manner.mode == "follow" or self._tempo.clock.started_at is not None:
+        """Whether all choruses are over, nobody has played in the human's turn before beat `begin`, and no
+        clock says to go on."""
+        if (
+            manner.mode == "follow"
+            or self._tempo.clock.started_at is not None
+            or begin < self._played_out(manner)
+        ):
             return False
         length = self._chart.bar * (manner.bars or BARS_TO_TRADE)
         return self._struck_at < grid.time(begin - length) - grid.beat_s
@@ -178,4 +196,8 @@ class Tune:
         """Where the tune is over: with a clock, when that stops; traded, when the human has had enough."""
         if self._tempo.clock.started_at is not None or manner.mode == "trade":
             return math.inf
+        return self._played_out(manner)
+
+    def _played_out(self, manner: Manner) -> float:
+        """The beat after all the choruses."""
         return self._chart.bar * manner.count_in + manner.choruses * self._chart.beats
