@@ -26,6 +26,8 @@ from jazzd.settings import Controls, Scene, Settings
 
 FILE_NAME = "daemon.toml"
 SHORTEST_TOKEN, LONGEST_TOKEN = 16, 1024
+LONGEST_SOCKET = 103
+"""Bytes of a path that a Unix socket can have on every system (unix(7): 108 on Linux, 104 on macOS)."""
 
 
 def load(path: Path | None = None, overrides: Mapping[str, Mapping[str, object]] | None = None) -> Settings:
@@ -146,7 +148,9 @@ def remember_controls(file: Path | None, numbers: Mapping[str, int]) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as partial:
             partial.write_text(tomlkit.dumps(document))
-    except (OSError, RecursionError, tomlkit.exceptions.TOMLKitError) as error:
+    except (RecursionError, tomlkit.exceptions.TOMLKitError) as error:
+        raise ConfigError(f"{file} has a mistake in it: {error}; mend that, and learn again") from None
+    except OSError as error:
         raise ConfigError(f"{file} cannot be written: {error}; write the number there by hand") from None
     return file
 
@@ -181,7 +185,12 @@ def _sentence(error: ValidationError, file: Path | None, given: Mapping[str, Any
 def socket_path() -> Path:
     """Where the user's one daemon listens for commands: JAZZD_SOCKET, else in the private runtime folder."""
     if chosen := os.environ.get("JAZZD_SOCKET"):
-        return Path(chosen).absolute()
+        path = Path(chosen).absolute()
+        if len(os.fsencode(path)) > LONGEST_SOCKET:
+            raise ConfigError(
+                f"JAZZD_SOCKET: {path} is longer than the {LONGEST_SOCKET} bytes that it can be"
+            )
+        return path
     if sys.platform == "win32":  # the user's own, as all below it
         folder = user_runtime_path("jazzd", appauthor=False)
         folder.mkdir(parents=True, exist_ok=True)

@@ -49,10 +49,11 @@ def jack_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[sub
 class JackClient:
     """A musician: `play` goes into the port named `into`, `heard` is what `listen_to` sent, with times.
 
-    Names are substrings of full port names; empty: not connected. Times are `time.perf_counter()` seconds.
+    Names are substrings of full port names; empty: not connected. Where it is not to listen, a port named
+    `made` is there for others to send to. Times are `time.perf_counter()` seconds.
     """
 
-    def __init__(self, into: str = "", listen_to: str = "", timeout_s: float = 10.0) -> None:
+    def __init__(self, into: str = "", listen_to: str = "", made: str = "", timeout_s: float = 10.0) -> None:
         self.heard: list[tuple[float, mido.Message]] = []
         self._out = rtmidi.MidiOut(rtapi=rtmidi.API_UNIX_JACK, name="musician out")
         self._in = rtmidi.MidiIn(rtapi=rtmidi.API_UNIX_JACK, name="musician in")
@@ -64,6 +65,8 @@ class JackClient:
             self._out.open_port(_index(self._out, into, timeout_s), name="out")
         if listen_to:
             self._in.open_port(_index(self._in, listen_to, timeout_s), name="in")
+        elif made:
+            self._in.open_virtual_port(made)
         time.sleep(SETTLE_S)
 
     def __enter__(self) -> "JackClient":

@@ -109,6 +109,33 @@ def test_what_a_killed_player_left_sounding_is_released_by_the_next(
         stage.stop()
 
 
+def test_it_is_released_where_it_sounds_however_many_runs_later_that_is(
+    jack_server: str, private_user: Path
+) -> None:
+    """Until then a port of ours stands for the synthesizer's."""
+    named = JACK | {"JAZZD_MIDI__OUTPUT": "Synth"}
+    with JackClient(made="Synth") as synth, staged(private_user, named, "sustaining") as stage:
+        stage.wait_for(lambda status: "musician" in status["midi"]["output"])
+        stage.ready()
+        with JackClient(INPUT) as musician:
+            musician.play(*strike(*DM7))
+            synth.wait_for(lambda _: synth.sounding)
+        stage.process.kill()
+        stage.process.wait()
+        left = synth.sounding
+    for _ in range(2):
+        with staged(private_user, named) as stage:
+            stage.ready()
+            stage.stop()
+    with staged(private_user, named) as stage:
+        stage.ready()
+        with JackClient(made="Synth") as synth:
+            synth.wait_for(
+                lambda heard: left <= {(each.channel, each.note) for each in heard if each.type == "note_off"}
+            )
+        stage.stop()
+
+
 def test_nothing_that_comes_in_stops_the_music(stage: Stage, musician: JackClient) -> None:
     chance = random.Random(3)
     for nuisance in (
@@ -134,12 +161,15 @@ def test_nothing_that_comes_in_stops_the_music(stage: Stage, musician: JackClien
     musician.wait_for(lambda _: not musician.sounding)
 
 
-def test_after_standing_still_keys_count_as_lifted(stage: Stage, musician: JackClient) -> None:
+@pytest.mark.parametrize("still_s", [1.0, 3.0])
+def test_after_standing_still_keys_count_as_lifted(
+    stage: Stage, musician: JackClient, still_s: float
+) -> None:
     """Their note-offs may have been lost: JACK does not keep them for who does not come for them."""
     musician.play(*strike(*DM7))
     musician.wait_for(lambda _: musician.sounding)
     stage.process.send_signal(signal.SIGSTOP)
-    time.sleep(3)
+    time.sleep(still_s)
     stage.process.send_signal(signal.SIGCONT)
     stage.wait_for(lambda status: status["notes"]["sounding"] == 0)
     time.sleep(1.5)

@@ -103,6 +103,26 @@ def test_what_was_left_sounding_is_found_again(synth: Synth, tmp_path: Path) -> 
     restarted.release_all()
     assert synth.down == {}
     restarted.close()
+    assert Ledger(synth.send, path).sounding == [(0, 60), (15, 127)], "nobody says that they were heard"
+
+
+def test_what_was_left_sounding_is_told_until_somebody_was_there_to_hear_it(
+    synth: Synth, tmp_path: Path
+) -> None:
+    path = tmp_path / "sounding"
+    Ledger(synth.send, path).strike(1, 0, 60, 80)
+    for _ in range(2):
+        ledger = Ledger(lambda message: None, path)
+        ledger.release_all()
+        ledger.strike(1, 0, 62, 80)
+        ledger.release(1, 0, 62)
+        ledger.close()
+    ledger = Ledger(synth.send, path)
+    assert ledger.sounding == [(0, 60)]
+    ledger.release_all()
+    ledger.let_go()
+    assert synth.down == {}
+    ledger.close()
     assert Ledger(synth.send, path).sounding == []
 
 

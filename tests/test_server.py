@@ -23,8 +23,8 @@ from jazzd.engine.loading import Loaded
 from jazzd.engine.protocol import Advance, Begin, Failed, Hello, Key, Note, Ping, Pong, Ready, Revise, Styles
 from jazzd.engine.server import serve
 from jazzd.engine.timeline import Timeline
-from jazzd.engine.worker import Loader
-from jazzd.errors import EngineError, JazzdError, ModelError
+from jazzd.engine.worker import Loader, Worker
+from jazzd.errors import ConfigError, EngineError, JazzdError, ModelError
 from jazzd.moonbeam.decode import State
 from jazzd.moonbeam.sampling import Controls
 
@@ -211,6 +211,30 @@ async def test_who_does_not_read_is_sent_away_and_the_next_one_welcome(
                 while True:
                     deaf.say(*(Ping(n=n) for n in range(1000)))
                     await deaf.drain()
+        await (await served.welcome()).nothing_more()
+
+
+async def test_a_flood_waits_on_the_wire_and_is_gone_with_its_player(
+    listen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "MOST_WAITING", 10)
+    most, waiting = 0, Worker.waiting.fget
+    assert waiting is not None
+
+    def watched(worker: Worker) -> int:
+        nonlocal most
+        most = max(most, found := waiting(worker))
+        return int(found)
+
+    monkeypatch.setattr(Worker, "waiting", property(watched))
+    async with engine(listen) as served:
+        flood = await served.welcome()
+        flood.say(*(Ping(n=n) for n in range(2000)))
+        for n in range(2000):
+            assert (await flood.hear()) == Pong(n=n)
+        assert most == 11
+        flood.say(*(Ping(n=n) for n in range(20_000)))
+        await flood.leave()
         await (await served.welcome()).nothing_more()
 
 
@@ -443,11 +467,16 @@ async def test_over_tcp_with_a_token() -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["", "engine.sock", "udp://127.0.0.1:1", "tcp://127.0.0.1", "tcp://127.0.0.1:x", "fd:x", "unix:/no/x"],
+    ["", "engine.sock", "udp://127.0.0.1:1", "tcp://127.0.0.1", "tcp://127.0.0.1:x", "fd:x"],
 )
-async def test_an_address_that_cannot_be_is_one_sentence(address: str) -> None:
-    with pytest.raises(EngineError, match="cannot listen"):
+async def test_what_is_no_address_is_one_sentence(address: str) -> None:
+    with pytest.raises(ConfigError, match="cannot listen"):
         await serve(address, tiny.loaded)
+
+
+async def test_an_address_that_cannot_be_had_is_one_sentence() -> None:
+    with pytest.raises(EngineError, match="cannot listen"):
+        await serve("unix:/no/x", tiny.loaded)
 
 
 def run_engine(listen: str) -> subprocess.Popen[str]:
@@ -459,7 +488,7 @@ def run_engine(listen: str) -> subprocess.Popen[str]:
 def test_the_command_says_in_one_sentence_that_it_cannot_listen() -> None:
     with run_engine("tcp://127.0.0.1:99999") as process:
         _, said = process.communicate(timeout=90)
-    assert process.returncode == 1
+    assert process.returncode == 2, "no supervisor is to try that again"
     assert said.startswith("jazzd: cannot listen on")
     assert said.count("\n") == 1
 
@@ -491,12 +520,12 @@ async def test_two_engines_cannot_have_one_socket(listen: str) -> None:
 
 async def test_an_address_without_a_place_is_none() -> None:
     for address in ("unix:", "tcp:", "tcp://", "fd:", "nonsense"):
-        with pytest.raises(EngineError, match="use unix:PATH or tcp://HOST:PORT"):
+        with pytest.raises(ConfigError, match="use unix:PATH or tcp://HOST:PORT"):
             await serve(address, tiny.loaded)
 
 
 async def test_other_machines_need_a_token() -> None:
-    with pytest.raises(EngineError, match="without a token"):
+    with pytest.raises(ConfigError, match="without a token"):
         await serve("tcp://0.0.0.0:7777", tiny.loaded)
 
 

@@ -63,18 +63,25 @@ def fake(mode: str = "good") -> list[str]:
 
 
 @contextlib.asynccontextmanager
-async def kept_by_somebody_else(address: str) -> AsyncIterator[str]:
-    """An engine that listens at `address`; yields the address to reach it."""
+async def kept_by_somebody_else(
+    address: str, stunned_by: protocol.ToEngine | None = None
+) -> AsyncIterator[str]:
+    """An engine that listens at `address`, and says nothing any more after one message; yields the address to
+    reach it."""
     hung_up = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         engine = FakeEngine()
         with contextlib.suppress(OSError):  # the player left in the middle of its warm-up
+            stunned = False
             while line := await reader.readline():
-                for message in engine.hear(protocol.read_by_engine(line)):
+                asked = protocol.read_by_engine(line)
+                stunned = stunned or asked == stunned_by
+                for message in () if stunned else engine.hear(asked):
                     writer.write(protocol.line(message))
             writer.close()
             await writer.wait_closed()
+        writer.close()
         hung_up.set()
 
     if address.startswith("unix:"):
@@ -342,6 +349,24 @@ async def test_a_child_that_stands_still_is_killed(monkeypatch: pytest.MonkeyPat
         player.keeper.send(REVISE)
         await player.until(lambda: "lost" in player.calls)
         await player.until(lambda: not alive(pid))
+
+
+async def test_one_elsewhere_is_waited_for_longer_for_there_is_no_other(
+    monkeypatch: pytest.MonkeyPatch, private_user: Path
+) -> None:
+    monkeypatch.setattr(supervisor, "PING_S", 0.02)
+    monkeypatch.setattr(supervisor, "SILENCE_S", 0.1)
+    monkeypatch.setattr(supervisor, "STARVED_S", 1.0)
+    async with (
+        kept_by_somebody_else(f"unix:{private_user / 'engine.sock'}", REVISE) as address,
+        playing([], address) as player,
+    ):
+        await player.ready()
+        player.keeper.send(REVISE)
+        await asyncio.sleep(0.5)
+        assert player.calls == ["ready"]
+        await player.until(lambda: "lost" in player.calls)
+        assert "unanswered" in player.keeper.trouble
 
 
 async def test_one_that_was_stopped_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,8 @@ GREETING_LIMIT, STRANGERS = 4096, 64
 READ_SIZE = 1 << 14
 BEHIND_LIMIT = 4 << 20
 """Bytes that a player may be behind in reading; then it has gone."""
+MOST_WAITING, WAIT_S = 1024, 0.01
+"""Messages that a player may be ahead of the worker; what it sends then is left on the wire for so long."""
 KEEP_ALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 11_000}
 """After 5 s without a word a player is asked for a sign of life, thrice in 6 s (tcp(7))."""
 
@@ -93,6 +95,8 @@ class Door:
             if isinstance(message, protocol.Hello) or (isinstance(message, protocol.Revise) and not begun):
                 raise EngineError(f"`{message.kind}` came out of turn")
             self._worker.tell(message, send)
+            while self._worker.waiting > MOST_WAITING:  # noqa: ASYNC110  the worker is a thread
+                await asyncio.sleep(WAIT_S)
 
     async def fail(self, reason: str) -> bool:
         """Tell the player why there will be no music, waiting for one on its way in; whether it was told."""

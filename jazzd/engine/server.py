@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from jazzd.engine.door import FAREWELL_S, READ_SIZE, Door
 from jazzd.engine.worker import Loader, Worker
-from jazzd.errors import EngineError
+from jazzd.errors import ConfigError, EngineError
 
 GREETING_TIMEOUT_S = 10.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -24,7 +24,8 @@ async def serve(listen: str, load: Loader, token: str = "") -> bool:
     A thread that still loads or compiles when Python ends would abort the process.
 
     `listen` is `unix:PATH`, `tcp://HOST:PORT`, or `fd:N` for a socket inherited from the player, whose end is
-    the engine's end too. Raises EngineError for an address that cannot be served, and what loading raises.
+    the engine's end too. Raises ConfigError for what is no address to listen on, EngineError for one that
+    cannot be had, and what loading raises.
     """
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
     ours = listen.startswith("fd:")
@@ -63,7 +64,8 @@ async def serve(listen: str, load: Loader, token: str = "") -> bool:
 
 
 async def _listen(listen: str, door: Door, stopped: asyncio.Event) -> Callable[[], object]:
-    """Let players in; returns what ends that, without a wait for those who are in. Raises EngineError."""
+    """Let players in; returns what ends that, without a wait for those who are in. Raises ConfigError or
+    EngineError."""
     kind, _, rest = listen.partition(":")
     try:
         if kind == "fd":
@@ -77,7 +79,7 @@ async def _listen(listen: str, door: Door, stopped: asyncio.Event) -> Callable[[
             return await _listen_at(rest, door)
         if kind == "tcp" and (address := urlsplit(listen)).hostname and address.port is not None:
             if address.hostname not in LOOPBACK and not door.token:
-                raise EngineError(
+                raise ConfigError(
                     f"{listen}: only this machine may connect without a token; say --token-file, or listen "
                     "on 127.0.0.1"
                 )
@@ -87,7 +89,7 @@ async def _listen(listen: str, door: Door, stopped: asyncio.Event) -> Callable[[
     except OSError as error:
         raise EngineError(f"cannot listen on {listen!r}: {error.strerror or error}") from None
     except ValueError as error:
-        raise EngineError(f"cannot listen on {listen!r}: {error}; use unix:PATH or tcp://HOST:PORT") from None
+        raise ConfigError(f"cannot listen on {listen!r}: {error}; use unix:PATH or tcp://HOST:PORT") from None
 
 
 async def _listen_at(path: str, door: Door) -> Callable[[], object]:

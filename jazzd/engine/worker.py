@@ -63,6 +63,11 @@ class Worker:
     def tell(self, message: protocol.ToEngine, reply: Send) -> None:
         self._inbox.put((message, reply))
 
+    @property
+    def waiting(self) -> int:
+        """How many messages it has not heeded yet."""
+        return self._inbox.qsize()
+
     def rest(self) -> None:
         """The player is gone: forget its music."""
         self._inbox.put(None)

@@ -32,6 +32,8 @@ class Connection:
     token: str = ""
     child: asyncio.subprocess.Process | None = None
     greeted: bool = False
+    cut_for: str = ""
+    """Why we ended it, if we did."""
 
     @property
     def lives(self) -> bool:
@@ -90,11 +92,11 @@ class Connection:
         try:
             line = await self.reader.readline()
         except OSError as error:
-            raise EngineError(f"the connection broke ({error})") from None
+            raise EngineError(self.cut_for or f"the connection broke ({error})") from None
         except ValueError:
             raise EngineError(f"it sent a line longer than {protocol.LINE_LIMIT} bytes") from None
         if not line.endswith(b"\n"):
-            raise EngineError("it hung up")
+            raise EngineError(self.cut_for or "it hung up")
         return protocol.read_by_player(line)
 
     async def receive_a(self, kind: type[Told]) -> Told:
@@ -109,8 +111,9 @@ class Connection:
         if self.child and self.lives:
             self.child.kill()
 
-    def cut(self) -> None:
-        """Ends the connection, too, and with it all waiting for the engine."""
+    def cut(self, reason: str) -> None:
+        """Ends the connection, too, and with it all waiting for the engine: `receive` raises the reason."""
+        self.cut_for = reason
         self.kill()
         self.writer.transport.abort()
 

@@ -42,7 +42,7 @@ from jazzd.settings import Settings
 LOOK_S = 0.1
 """How often the ports are looked at: one that is back is in use within a second, and one that went and came
 back under its name between two looks would be taken for one that stayed. A look costs 0.2 ms."""
-STILL_S = 2.0
+STILL_S = 0.75
 """A pause between two looks that takes so long means that the process, or the computer, stood still."""
 AGAIN_S = 1.0
 """The first note-offs on a new port are sent again after this: they count more than any others."""
@@ -122,7 +122,8 @@ async def _life(
 
     def release() -> None:
         down = [*ledger.sounding, *left]
-        scheduler.release_all()
+        if scheduler.release_all() and not _stands_in("output", settings, ports):
+            ledger.let_go()
         loop.call_later(AGAIN_S, pulse.do, _lift_again, ledger, down)
 
     def found(names: Sequence[str]) -> None:
@@ -324,11 +325,17 @@ def _warn(settings: Settings, ports: Ports, tcp: TcpServer) -> None:
     elif ports.reason and midi.backend != "tcp":
         log.warning("port_not_there", reason=ports.reason, until="it comes")
     for key in ("input", "output"):
-        name, usual = getattr(midi, key), type(midi).model_fields[key].default
-        if name != usual and getattr(ports, key) in ports.made:
-            log.warning("port_not_there", wanted=name, instead=getattr(ports, key), until="it comes")
+        if _stands_in(key, settings, ports):
+            name, instead = getattr(midi, key), getattr(ports, key)
+            log.warning("port_not_there", wanted=name, instead=instead, until="it comes")
     if not settings.engine.address and not settings.styles.folder.is_dir():
         log.warning("no_styles_folder", folder=str(settings.styles.folder), until="it comes")
+
+
+def _stands_in(key: str, settings: Settings, ports: Ports) -> bool:
+    """Whether our own port, `input` or `output`, is there for somebody else's that is not."""
+    usual = type(settings.midi).model_fields[key].default
+    return getattr(settings.midi, key) != usual and getattr(ports, key) in ports.made
 
 
 def _engine_command(settings: Settings, numerics: str | None) -> list[str]:

@@ -32,7 +32,8 @@ class Ledger:
 
     A key counts as down from just before its note-on is sent until just after its note-off was: when in
     doubt, one note-off too many. With a `path`, what is down survives this process, kill -9 included: the
-    next ledger on that path begins with those keys, owned by `LEFT_BEHIND`, for its `release_all` to lift.
+    next ledger on that path begins with those keys, owned by `LEFT_BEHIND`, for its `release_all` to lift:
+    each time, and the next one's again, until `let_go`.
     So do keys whose note-off was just sent: a driver takes it at once and sends it a little later.
     Whatever `send` raises comes out of the methods here, with the record left true.
     """
@@ -49,7 +50,8 @@ class Ledger:
         down = [slot for slot, mark in enumerate(self._marks[:]) if mark]
         self._owners = {divmod(slot, PITCHES): LEFT_BEHIND for slot in down}
         self._left = sorted(self._owners)
-        """What an earlier run left sounding: its synth may be there later than we are."""
+        """What an earlier run left sounding: its synth may be there later than we are, or not before a later
+        run."""
         self._channels = {channel for channel, _ in self._owners}
         self._moved: set[int] = set()
         """Channels on which a pedal or a wheel may not be at rest."""
@@ -105,6 +107,13 @@ class Ledger:
             failures += self._put_at_rest()
             if failures:
                 raise failures[0]
+
+    def let_go(self) -> None:
+        """What an earlier run left sounding was released where it sounds."""
+        with self._lock:
+            left, self._left = self._left, []
+            for channel, pitch in left:
+                self._note_lifted(channel * PITCHES + pitch)
 
     def rest(self) -> None:
         """Puts the pedals and wheels at rest that were passed on."""
@@ -163,18 +172,22 @@ class Ledger:
         self._send(Message("note_off", channel=channel, note=pitch))
         self._owed.discard((channel, pitch))
         del self._owners[channel, pitch]
-        slot = channel * PITCHES + pitch
+        self._note_lifted(channel * PITCHES + pitch)
+
+    def _note_lifted(self, slot: int) -> None:
         self._lifted.pop(slot, None)
         self._lifted[slot] = self._now()
 
     def _forget(self, before: float) -> None:
-        """Takes away the marks of what was lifted before then, and is not down again."""
+        """Takes away the marks of what was lifted before then, and is not down again, nor left by an earlier
+        run."""
         while self._lifted:
             slot, at = next(iter(self._lifted.items()))
             if at >= before:
                 return
             del self._lifted[slot]
-            if divmod(slot, PITCHES) not in self._owners:
+            key = divmod(slot, PITCHES)
+            if key not in self._owners and key not in self._left:
                 self._marks[slot] = 0
 
 

@@ -137,12 +137,14 @@ class Scheduler:
             self._changed.notify()
             return dropped
 
-    def release_all(self) -> None:
-        """Sends every sounding note off now; planned notes stay planned."""
+    def release_all(self) -> bool:
+        """Sends every sounding note off now, and says whether all could be; planned notes stay planned."""
         with self._changed:
             self._offs.clear()
-            if not self._try(self._ledger.release_all):
-                self.owe()
+            if sent := self._try(self._ledger.release_all):
+                return sent
+            self.owe()
+            return False
 
     def rest(self) -> None:
         """Puts the pedals and wheels at rest that were passed on."""

@@ -18,7 +18,8 @@ PING_S = 0.25
 SILENCE_S = 1.0
 """An engine that leaves a ping unanswered for this long counts as dead, one that was stopped at the first,"""
 STARVED_S = 5.0
-"""and one that is at work all the same (the machine is busy) after this: a new one would be slower."""
+"""and one that is at work all the same (the machine is busy) after this: a new one would be slower. So does
+one elsewhere, into which nobody can look, and which there is no other of."""
 BACK_OFF_S = (0.0, 0.5, 1.0, 2.0, 5.0)
 """Before the first restart, the second, ..."""
 STEADY_S = 10.0
@@ -195,8 +196,7 @@ class Supervisor:
             # Counted, not timed: when this process itself stood still, the answer may be waiting to be read.
             await asyncio.sleep(PING_S)
             if engine.stopped and self.state != "ready":
-                self._log.error("engine_stopped", reason="its process was stopped by a signal")
-                engine.cut()
+                engine.cut("its process was stopped by a signal")
                 return
             if self.state != "ready":
                 starting += 1
@@ -210,8 +210,7 @@ class Supervisor:
                 unanswered += 1
             worked_s.append(engine.worked_s)
             if unanswered * PING_S >= self._patience_s(engine, worked_s):
-                self._log.error("engine_silent", seconds=unanswered * PING_S)
-                engine.cut()
+                engine.cut(f"it left pings unanswered for {unanswered * PING_S:g} s")
                 return
 
     @staticmethod
@@ -219,4 +218,6 @@ class Supervisor:
         """For how long an engine that has done so much work lately may leave a ping unanswered."""
         if engine.stopped:
             return PING_S
+        if engine.child is None:
+            return STARVED_S
         return STARVED_S if worked_s[0] != worked_s[-1] or engine.waits_for_a_core else SILENCE_S
