@@ -69,6 +69,21 @@ async def test_an_endless_line_is_hung_up_on(listening: Path) -> None:
     assert await asyncio.to_thread(control.ask, {"do": "status"}, listening)
 
 
+async def test_who_does_not_read_is_hung_up_on(listening: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "PATIENCE_S", 0.3)
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.setblocking(False)
+        deaf.connect(str(listening))
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            for _ in range(100_000):
+                try:
+                    deaf.send(b'{"do": "status"}\n')
+                except BlockingIOError:
+                    await asyncio.sleep(0.02)
+            pytest.fail("it may ask for ever")
+    assert await asyncio.to_thread(control.ask, {"do": "status"}, listening)
+
+
 async def test_a_client_that_says_nothing_does_not_hold_up_the_end(path: Path) -> None:
     with control.only_daemon(path):
         async with control.listening(path, answer):

@@ -125,6 +125,17 @@ def test_a_shell_does_what_the_knobs_do(playing: Daemon, folder: Path, tiny_base
         assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (code, "", 1), words
 
 
+def test_nothing_is_learnt_while_the_file_has_a_mistake_in_it(playing: Daemon) -> None:
+    file = playing.socket.with_name("daemon.toml")
+    for text in ("[solo\n", "[solo]\nfoo = 1\n"):
+        file.write_text(text)
+        refused = jazzd(playing, "learn", "swing")
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert str(file) in refused.stderr
+        assert file.read_text() == text
+    file.write_text("")
+
+
 def test_a_control_learns_a_knob_and_keeps_it(playing: Daemon, musician: JackClient) -> None:
     file = playing.socket.with_name("daemon.toml")
     file.write_text("# as it was\n")

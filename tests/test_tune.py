@@ -274,6 +274,38 @@ def test_a_line_in_ones_own_turn_keeps_a_trade_going() -> None:
     assert {int((at - began + 0.05) // 2) + 1 for at, _ in room.struck} == {2, 4}
 
 
+@pytest.mark.parametrize("beat", [0.1, 3.0, 8.4, 15.0])
+def test_whenever_in_ones_own_turn_one_plays_it_goes_on(beat: float) -> None:
+    room = Room(chart=tune(EIGHT), hands=Hands(split=60), manner=Manner(mode="trade", yield_beats=1))
+    room.strike(*DM7)
+    room.wait(0.3)
+    room.lift(*DM7)
+    began = room.time - 0.3
+    room.wait(15.7 + beat * 0.5)
+    room.strike(72)
+    room.wait(0.2)
+    room.lift(72)
+    room.wait(40)
+    assert {int((at - began + 0.05) // 2) + 1 for at, _ in room.struck} == {*range(5, 9), *range(13, 17)}
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.3, 0.6])
+def test_a_turn_that_was_taken_is_not_given_back_where_the_song_goes_on(pause_s: float) -> None:
+    """After a hiccup of the clock, or for a Continue where it runs anyway."""
+    room = Room(chart=tune(EIGHT), manner=Manner(mode="trade"))
+    started(room, 20)
+    room.strike(60)
+    count = len(room.struck)
+    room.wait(pause_s)
+    room.lift(60)
+    if not pause_s:
+        room.play(mido.Message("continue"))
+    room.tick(8)
+    assert len(room.struck) == count
+    room.tick(24)
+    assert len(room.struck) > count
+
+
 def test_who_plays_in_their_own_turn_takes_no_other() -> None:
     """Here into the end of what was followed before."""
     room = Room(chart=tune())

@@ -188,12 +188,14 @@ def learn(
     ],
 ) -> None:
     """Give a control the next knob that moves, for good."""
-    from jazzd.config import remember_controls
+    from jazzd.config import load, remember_controls
     from jazzd.player import control as daemon
     from jazzd.settings import Controls
 
     if control not in Controls.model_fields:
         raise ConfigError(f"there is no control {control!r}; there are {', '.join(Controls.model_fields)}")
+    if written := daemon.ask({"do": "learnt"})["file"]:
+        load(Path(written))  # a file with a mistake in it is to be mended first: nothing is learnt half
     daemon.ask({"do": "learn", "control": control})
     print(f"move the knob that is to be {control} (within {PATIENCE_S} s)")
     refused = None

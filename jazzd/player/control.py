@@ -148,7 +148,9 @@ async def _converse(
             async with asyncio.timeout(PATIENCE_S):
                 writer.write(json.dumps(await _answer(line, answer)).encode() + b"\n")
                 await writer.drain()
-    except (OSError, ValueError):  # a time-out is an OSError, a line too long a ValueError
+    except TimeoutError:
+        writer.transport.abort()  # to close it would wait until all that was said has been read
+    except (OSError, ValueError):  # a line too long is a ValueError
         pass
     finally:
         writer.close()

@@ -43,7 +43,7 @@ LOOK_S = 0.1
 """How often the ports are looked at: one that is back is in use within a second, and one that went and came
 back under its name between two looks would be taken for one that stayed. A look costs 0.2 ms."""
 STILL_S = 0.75
-"""A pause between two looks that takes so long means that the process, or the computer, stood still."""
+"""A pause of the loop that takes so long means that the process, or the computer, stood still."""
 AGAIN_S = 1.0
 """The first note-offs on a new port are sent again after this: they count more than any others."""
 TELL_S, HEALTHY_S = 1.0, 0.1
@@ -188,6 +188,8 @@ async def _life(
         scheduler.start()
         looking = asyncio.create_task(_look_after(ports, clock, found, lost))
         stack.push_async_callback(_end, looking)
+        staying = asyncio.create_task(_notice_stand_stills(ports))
+        stack.push_async_callback(_end, staying)
 
         report = partial(status, settings, engine, session, scheduler, ports, tcp, file)
         reload = _reloading(session, thru, settings, again)
@@ -277,12 +279,8 @@ async def _look_after(
 ) -> None:
     """Tells when ports go, and when they are back and may be played to."""
     while True:
-        before = _awake_or_asleep_s()
         await asyncio.sleep(LOOK_S)
         try:
-            if (still_s := _awake_or_asleep_s() - before) > STILL_S:
-                structlog.get_logger().warning("stood_still", seconds=round(still_s, 1))
-                ports.let_go()
             change = await asyncio.to_thread(ports.look)  # a driver that hangs must not hang the loop
             end_orphans()
             if change.lost:
@@ -292,6 +290,21 @@ async def _look_after(
                 found(change.found)
         except Exception:  # whatever a driver does: the next look may find it well again
             structlog.get_logger().exception("ports_not_looked_at")
+
+
+async def _notice_stand_stills(ports: Ports) -> None:
+    """Keys that went up while nobody was there to hear it would be held for ever.
+
+    A task of its own: a look at the ports may take its time.
+    """
+    before = _awake_or_asleep_s()
+    while True:
+        await asyncio.sleep(LOOK_S)
+        now = _awake_or_asleep_s()
+        if now - before > STILL_S:
+            structlog.get_logger().warning("stood_still", seconds=round(now - before, 1))
+            ports.let_go()
+        before = now
 
 
 def _awake_or_asleep_s() -> float:

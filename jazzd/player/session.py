@@ -324,8 +324,10 @@ class Session:
                 self._tune.start(self.manner, at)
         elif message.type in ("start", "continue"):
             self._trade.reset()
-            if self._tune:
+            if self._tune and message.type == "start":
                 self._tune.start(self.manner, at)
+            elif self._tune:
+                self._tune.go_on(self.manner, at)
             elif not self._wanted and not self._leading and self._capture.steady:  # held through Stop
                 self._wanted, self._take_over_at = True, at
                 if waits_for_beat(self.manner, self.tempo, at):

@@ -37,9 +37,13 @@ class Tune:
         self._told_at = Seconds(0.0)
 
     def start(self, manner: Manner, now: Seconds) -> None:
-        """The clock was started, goes on, or is elsewhere in the song: what is played goes on there, where it
-        is the solo's turn."""
-        self._running, self._beats, self._taken = True, None, None
+        """The clock was started, or is elsewhere in the song."""
+        self._taken = None
+        self.go_on(manner, now)
+
+    def go_on(self, manner: Manner, now: Seconds) -> None:
+        """The clock goes on, perhaps elsewhere: so does what is played, where it is the solo's turn."""
+        self._running, self._beats = True, None
         grid = self._grid(now)
         if grid is None or self._soloist.phrase is None:
             return
@@ -52,18 +56,17 @@ class Tune:
 
     def stop(self) -> None:
         """Nothing is played until the next start, or the next chord."""
-        self._running, self._lost_at = False, Seconds(-math.inf)
+        self._running, self._taken, self._lost_at = False, None, Seconds(-math.inf)
 
     def lose_clock(self, now: Seconds) -> None:
         """Nothing is played until the clock is back, if it is so soon."""
         if self._running:
-            self.stop()
-            self._lost_at = now
+            self._running, self._lost_at = False, now
 
     def find_clock(self, manner: Manner, now: Seconds) -> None:
         """The clock ticks again."""
         if now - self._lost_at < BACK_S:
-            self.start(manner, now)
+            self.go_on(manner, now)
 
     def struck(self, event: ChordCaptured) -> None:
         """The human struck a chord: without a clock the first one begins the tune."""
@@ -108,9 +111,13 @@ class Tune:
         beat = self._open(grid.beat(now))
         begin, end = self._turn(manner, grid, beat)
         if self._soloist.phrase is None:
-            if beat >= self._last_beat(manner) or self._alone(manner, grid, begin):
+            if beat >= self._last_beat(manner):
                 self._running = False
-            elif now >= grid.time(begin) - EARLY_S:
+            elif now < grid.time(begin) - EARLY_S:
+                pass
+            elif self._alone(manner, grid, begin):
+                self._running = False
+            else:
                 self._enter(manner, grid, begin, end, now)
         elif self._soloist.playing and now >= self._told_at:
             self._soloist.foresee(self._ahead(grid, grid.beat(now), end, now))
