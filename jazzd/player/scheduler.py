@@ -141,10 +141,10 @@ class Scheduler:
         """Sends every sounding note off now, and says whether all could be; planned notes stay planned."""
         with self._changed:
             self._offs.clear()
-            if sent := self._try(self._ledger.release_all):
-                return sent
-            self.owe()
-            return False
+            sent = self._try(self._ledger.release_all)
+            if not sent:
+                self.owe()
+            return sent
 
     def rest(self) -> None:
         """Puts the pedals and wheels at rest that were passed on."""

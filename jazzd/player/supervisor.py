@@ -218,6 +218,5 @@ class Supervisor:
         """For how long an engine that has done so much work lately may leave a ping unanswered."""
         if engine.stopped:
             return PING_S
-        if engine.child is None:
-            return STARVED_S
-        return STARVED_S if worked_s[0] != worked_s[-1] or engine.waits_for_a_core else SILENCE_S
+        may_work = engine.child is None or worked_s[0] != worked_s[-1] or engine.waits_for_a_core
+        return STARVED_S if may_work else SILENCE_S
