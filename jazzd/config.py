@@ -188,7 +188,7 @@ def socket_path() -> Path:
         path = Path(chosen).absolute()
         if len(os.fsencode(path)) > LONGEST_SOCKET:
             raise ConfigError(
-                f"JAZZD_SOCKET: {path} is longer than the {LONGEST_SOCKET} bytes of a socket; name a shorter one"
+                f"JAZZD_SOCKET: {path} is longer than the {LONGEST_SOCKET} bytes of a socket; choose another"
             )
         return path
     if sys.platform == "win32":  # the user's own, as all below it
