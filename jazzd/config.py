@@ -151,7 +151,8 @@ def remember_controls(file: Path | None, numbers: Mapping[str, int]) -> Path:
     except (RecursionError, tomlkit.exceptions.TOMLKitError) as error:
         raise ConfigError(f"{file} has a mistake in it: {error}; mend that, and learn again") from None
     except OSError as error:
-        raise ConfigError(f"{file} cannot be written: {error}; write the number there by hand") from None
+        lines = ", ".join(f"{control} = {number}" for control, number in numbers.items())
+        raise ConfigError(f"{file} cannot be written: {error}; put into its [control]: {lines}") from None
     return file
 
 

@@ -106,9 +106,11 @@ class Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _true_is_no_number(cls, value: object, info: ValidationInfo) -> object:
+    def _stands_for_what_it_says(cls, value: object, info: ValidationInfo) -> object:
         if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
             raise ValueError("true and false are no numbers, and no words")
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError("no name has the character NUL in it")
         return value
 
 

@@ -238,6 +238,24 @@ def test_learnt_controls_are_written_between_the_comments(tmp_path: Path) -> Non
     assert (again.control.style, again.control.mode, again.solo.low) == (74, 75, 50)
 
 
+def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "daemon.toml"
+    file.touch()
+    (tmp_path / "blocked").touch()
+    with pytest.raises(ConfigError, match=r"put into its \[control\]: swing = 33"):
+        remember_controls(tmp_path / "blocked" / "daemon.toml", {"swing": 33})
+
+
+@pytest.mark.parametrize("key", ["engine.token_file", "solo.chart", "styles.folder", "midi.input"])
+def test_no_name_has_a_nul_in_it(tmp_path: Path, key: str) -> None:
+    section, name = key.split(".")
+    file = tmp_path / "daemon.toml"
+    file.write_text(f'[{section}]\n{name} = "a\\u0000b"\n')
+    with pytest.raises(ConfigError, match="NUL") as caught:
+        load(file)
+    assert key in str(caught.value)
+
+
 def test_learnt_controls_without_a_file_go_to_the_users_own() -> None:
     file = remember_controls(None, {"style": 74})
     assert load().control.style == 74

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from jazzd.errors import JazzdError
 from jazzd.player import control
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
+    if request.get("do") == "err":
+        raise LookupError("a mistake")
     if request.get("do") != "status":
         raise JazzdError("no such thing")
     return {"state": "ready"}
@@ -53,6 +56,13 @@ async def test_a_question_is_answered(listening: Path) -> None:
 async def test_a_refusal_is_an_error_with_its_sentence(listening: Path) -> None:
     with pytest.raises(JazzdError, match="no such thing"):
         await asyncio.to_thread(control.ask, {"do": "dance"}, listening)
+
+
+async def test_who_meets_a_mistake_of_ours_hears_of_it_and_the_log_says_where(listening: Path) -> None:
+    with capture_logs() as logged, pytest.raises(JazzdError, match="its log says more"):
+        await asyncio.to_thread(control.ask, {"do": "err"}, listening)
+    assert logged[0]["exc_info"]
+    assert await asyncio.to_thread(control.ask, {"do": "status"}, listening)
 
 
 async def test_the_socket_is_the_users_own(listening: Path) -> None:
@@ -128,6 +138,12 @@ def test_there_is_one_daemon(path: Path) -> None:
         pass
     with control.only_daemon(path):
         pass
+
+
+def test_daemons_on_sockets_of_any_two_names_leave_each_other_alone(private_user: Path) -> None:
+    with control.only_daemon(private_user / "jazzd.1"), control.only_daemon(private_user / "jazzd.2"):
+        pids = sorted(path.name for path in private_user.glob("jazzd*.pid"))
+    assert pids == ["jazzd.1.pid", "jazzd.2.pid"]
 
 
 def test_a_folder_that_is_not_there_is_one_sentence(private_user: Path) -> None:

@@ -123,8 +123,13 @@ def test_it_is_released_where_it_sounds_however_many_runs_later_that_is(
         stage.process.kill()
         stage.process.wait()
         left = synth.sounding
-    for _ in range(2):
-        with staged(private_user, named) as stage:
+    nowhere = {
+        "JAZZD_MIDI__BACKEND": "auto",
+        "JACK_DEFAULT_SERVER": "none",
+        "JAZZD_MIDI__TCP_LISTEN": "127.0.0.1:0",
+    }
+    for variables in (named, named | nowhere, named):
+        with staged(private_user, variables) as stage:
             stage.ready()
             stage.stop()
     with staged(private_user, named) as stage:

@@ -136,20 +136,46 @@ def test_nothing_is_learnt_while_the_file_has_a_mistake_in_it(playing: Daemon) -
     file.write_text("")
 
 
+def test_nothing_is_learnt_over_a_change_of_the_file_that_does_not_hold_yet(playing: Daemon) -> None:
+    file = playing.socket.with_name("daemon.toml")
+    file.write_text("[control]\nswing = 40\n")
+    refused = jazzd(playing, "learn", "density")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "jazzd reload" in refused.stderr
+    assert file.read_text() == "[control]\nswing = 40\n"
+
+
+def learning(playing: Daemon, control: str) -> "subprocess.Popen[str]":
+    """One who waits for a knob to move."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jazzd", "learn", control],
+        env=os.environ | {"JAZZD_SOCKET": str(playing.socket)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    assert "move the knob" in process.stdout.readline()
+    return process
+
+
+def test_of_two_who_learn_at_once_the_second_does(playing: Daemon, musician: JackClient) -> None:
+    first = learning(playing, "swing")
+    second = learning(playing, "density")
+    out, said = first.communicate(timeout=30)
+    assert (first.returncode, out) == (1, "")
+    assert "another `jazzd learn` came in between" in said
+    musician.play(knob(90, 5))
+    assert "density is CC 90 now" in second.communicate(timeout=30)[0]
+
+
 def test_a_control_learns_a_knob_and_keeps_it(playing: Daemon, musician: JackClient) -> None:
     file = playing.socket.with_name("daemon.toml")
     file.write_text("# as it was\n")
-    learning = subprocess.Popen(
-        [sys.executable, "-m", "jazzd", "learn", "temperature"],
-        env=os.environ | {"JAZZD_SOCKET": str(playing.socket)},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert learning.stdout
-    assert "move the knob" in learning.stdout.readline()
+    process = learning(playing, "temperature")
     musician.play(knob(64, 127), knob(22, 127))
-    rest = learning.communicate(timeout=30)[0]
-    assert learning.returncode == 0
+    rest = process.communicate(timeout=30)[0]
+    assert process.returncode == 0
     assert "CC 22" in rest
     assert "density had that one; it is CC 21 now" in rest
     assert file.read_text() == "# as it was\n\n[control]\ntemperature = 22\ndensity = 21\n"

@@ -114,6 +114,20 @@ def test_start_is_the_first_beat_and_song_position_is_obeyed() -> None:
     assert grid.beat(went_on) == pytest.approx(16, abs=1e-3)
 
 
+def test_a_song_position_in_play_holds_from_there_and_not_again_with_a_continue() -> None:
+    clock = MidiClock()
+    clock.feed(mido.Message("start"), Seconds(0))
+    at = ticked(clock, 49)
+    clock.feed(mido.Message("songpos", pos=64), Seconds(at))
+    for beat, words in ((16, ()), (17, ("continue",)), (18, ("continue",))):
+        for word in words:
+            clock.feed(mido.Message(word), Seconds(at))
+        here, at = at, ticked(clock, 24, at)
+        grid = clock.grid(Seconds(at))
+        assert grid
+        assert grid.beat(here) == pytest.approx(beat, abs=1e-3)
+
+
 def test_a_clock_that_stops_is_no_clock() -> None:
     clock = MidiClock()
     at = ticked(clock, 48)

@@ -13,8 +13,9 @@ from stage import FAKE_ENGINE, alive
 from structlog.testing import capture_logs
 
 from jazzd.engine import protocol
-from jazzd.errors import ModelError
+from jazzd.errors import EngineError, ModelError
 from jazzd.player import reserves, supervisor
+from jazzd.player.connection import reach
 from jazzd.player.supervisor import Callbacks, Supervisor
 
 REVISE = protocol.Revise(epoch=1, now=0, floor=5, keys=(protocol.Key(0, 100, 60, 80),))
@@ -424,6 +425,31 @@ async def test_an_engine_elsewhere_is_used_and_looked_for_again(
             assert player.keeper.trouble.startswith(f"no engine at {address} (")
     assert {event["event"] for event in logged} == {"engine_lost"}
     assert [event["log_level"] for event in logged[:3]] == ["error", "info", "info"], "said once"
+
+
+async def test_an_engine_elsewhere_that_says_nothing_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may load, for a minute; or stand still. The system finds out if its machine is gone."""
+    monkeypatch.setattr(supervisor, "PING_S", 0.02)
+    monkeypatch.setattr(supervisor, "SLOW_START_S", 0.1)
+    hello = protocol.Hello()
+    with capture_logs() as logged:
+        async with kept_by_somebody_else("tcp", hello) as address, playing([], address) as player:
+            await player.until(lambda: player.keeper.trouble)
+            assert player.keeper.state == "starting"
+            engine = player.keeper._engine
+            assert engine
+            connection = engine.writer.get_extra_info("socket")
+            assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    (said,) = logged
+    assert said["event"] == "engine_still_starting"
+    assert address in said["reason"]
+    assert "stands still" in said["reason"]
+
+
+@pytest.mark.parametrize("host", ["gpu..local", 64 * "x"])
+async def test_a_name_that_can_be_none_is_no_engine(host: str) -> None:
+    with pytest.raises(EngineError, match="no engine at"):
+        await reach(f"tcp://{host}:9090")
 
 
 async def test_an_engine_elsewhere_that_will_not_have_us_is_asked_again(

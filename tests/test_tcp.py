@@ -87,15 +87,20 @@ async def test_mido_is_a_client(room: Room) -> None:
 
 async def test_what_a_client_held_is_released_when_it_is_gone(room: Room) -> None:
     _, writer = await room.enter()
-    held = [NOTE, NOTE.copy(note=62), NOTE.copy(note=64), Message("control_change", control=64, value=127)]
-    for message in [*held, NOTE.copy(note=62, velocity=0), Message("note_off", channel=1, note=64)]:
+    pedals = [Message("control_change", control=control, value=127) for control in (64, 66, 67, 69, 1)]
+    wheels = [Message("pitchwheel", pitch=4000), Message("aftertouch", value=9)]
+    held = [NOTE, NOTE.copy(note=62), NOTE.copy(note=64), *pedals, *wheels]
+    up = [NOTE.copy(note=62, velocity=0), Message("note_off", channel=1, note=64), pedals[2].copy(value=0)]
+    for message in [*held, *up, Message("control_change", control=7, value=9)]:
         writer.write(message.bin())
-    await until(lambda: len(room.heard) == 6)
+    await until(lambda: len(room.heard) == 14)
     writer.transport.abort()
-    await until(lambda: len(room.heard) == 8)
-    assert room.heard[6:] == [
+    await until(lambda: len(room.heard) == 21)
+    assert room.heard[14:] == [
         Message("note_off", channel=1, note=60),
-        Message("control_change", control=64, value=0),
+        *(Message("control_change", control=control, value=0) for control in (1, 64, 66, 69)),
+        Message("aftertouch", value=0),
+        Message("pitchwheel", pitch=0),
     ]
 
 
@@ -182,8 +187,11 @@ async def test_an_address_that_is_taken_is_one_sentence(room: Room) -> None:
 
 async def test_who_comes_later_is_told_what_an_earlier_run_left_sounding(room: Room) -> None:
     room.server.greeting = (Message("note_off", channel=2, note=62), Message("note_off", channel=2, note=65))
+    greeted = []
+    room.server.on_greeted = lambda: greeted.append(True)
     for _ in range(2):
         reader, _ = await room.enter()
         async with asyncio.timeout(5):
             told = await reader.readexactly(6)
         assert told == b"".join(message.bin() for message in room.server.greeting)
+    assert len(greeted) == 2

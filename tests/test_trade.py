@@ -227,18 +227,41 @@ def test_a_clock_that_dies_ends_an_answer_too() -> None:
     assert room.heard[-1][0] < died + 1.6
 
 
-def test_a_lost_engine_loses_the_answer_and_nothing_else() -> None:
+def test_the_rest_of_an_answer_comes_from_the_next_engine() -> None:
     room = Room(manner=TRADE)
+    began = room.time
     play(room)
     room.wait(1)
     room.kill_engine()
     assert not room.sounding
+    room.wait(0.3)
     room.start_engine()
-    room.wait(2)
+    back = room.time
+    room.wait(6)
+    ons = [at for at, _ in room.struck]
+    assert [at for at in ons if back < at < back + 0.5]
+    assert began + 7.5 < max(ons) < began + 8.1, "the form ends where it would have"
+    assert not room.sounding
     cut = room.time
     play(room)
     room.wait(2)
     assert [at for at, _ in room.struck if at > cut + 3.9]
+
+
+@pytest.mark.parametrize("away_s", [0.3, 2.5])
+def test_nothing_comes_of_an_answer_that_is_the_humans_or_over_by_then(away_s: float) -> None:
+    room = Room(manner=TRADE)
+    play(room)
+    room.wait(1)
+    room.kill_engine()
+    if away_s < 1:
+        room.strike(50, 53)
+        room.lift(50, 53)
+    room.wait(away_s)
+    room.start_engine()
+    back = room.time
+    room.wait(3)
+    assert not [at for at, _ in room.struck if at > back]
 
 
 def test_stop_forgets_what_was_heard() -> None:

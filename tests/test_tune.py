@@ -169,6 +169,20 @@ def test_without_a_clock_turns_go_on_for_as_long_as_the_human_takes_theirs() -> 
     assert room.session.deadline() is None
 
 
+@pytest.mark.parametrize(("left", "enters"), [(0.6, False), (2.5, True)])
+def test_no_phrase_begins_where_a_turn_is_all_but_over(left: float, enters: bool) -> None:
+    room = Room(chart=tune(), manner=Manner(mode="trade", bars=4))
+    started(room, 28)
+    room.kill_engine()
+    room.tick(4 - left)
+    room.start_engine()
+    count, asked = len(room.struck), len(room.asked)
+    room.tick(left)
+    assert (len(room.struck) > count) == (len(room.asked) > asked) == enters
+    room.tick(20)
+    assert len(room.struck) > count
+
+
 def test_a_turn_that_the_human_takes_stays_theirs() -> None:
     room = Room(chart=tune(), manner=Manner(mode="trade", bars=4))
     started(room, 20)

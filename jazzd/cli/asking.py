@@ -194,18 +194,32 @@ def learn(
 
     if control not in Controls.model_fields:
         raise ConfigError(f"there is no control {control!r}; there are {', '.join(Controls.model_fields)}")
-    if written := daemon.ask({"do": "learnt"})["file"]:
-        load(Path(written))  # a file with a mistake in it is to be mended first: nothing is learnt half
+    before = daemon.ask({"do": "learnt"})
+    if before["file"]:
+        # Nothing is learnt half: a mistake in the file is to be mended first, and what it says is to hold.
+        for name, number in load(Path(before["file"])).control.model_dump().items():
+            if number != before["numbers"][name]:
+                raise ConfigError(
+                    f"{name} is CC {before['numbers'][name]} here, and {number} in {before['file']}: "
+                    "say `jazzd reload`, then learn again"
+                )
     daemon.ask({"do": "learn", "control": control})
     print(f"move the knob that is to be {control} (within {PATIENCE_S} s)")
     refused = None
     try:
         for _ in range(round(PATIENCE_S / GLANCE_S)):
             answer = daemon.ask({"do": "learnt"})
+            if answer["control"] != control:
+                raise JazzdError(
+                    f"the daemon waits for {control} no more: another `jazzd learn` came in between, or it "
+                    "was started anew; say it again"
+                )
             if answer["number"] is not None:
-                file = remember_controls(answer["file"] and Path(answer["file"]), answer["numbers"])
+                other = answer["gave_way"]
+                changed = {name: answer["numbers"][name] for name in (control, other) if name}
+                file = remember_controls(answer["file"] and Path(answer["file"]), changed)
                 print(f"{control} is CC {answer['number']} now, here and in {file}")
-                if other := answer["gave_way"]:
+                if other:
                     print(f"{other} had that one; it is CC {answer['numbers'][other]} now")
                 return
             if answer["refused"] and answer["refused"] != refused:
@@ -213,5 +227,5 @@ def learn(
                 print(refused)
             time.sleep(GLANCE_S)
     finally:
-        daemon.ask({"do": "unlearn"})
+        daemon.ask({"do": "unlearn", "control": control})
     raise JazzdError(f"no knob moved within {PATIENCE_S} s; {control} is what it was")

@@ -2,7 +2,6 @@
 
 import asyncio
 import hmac
-import socket
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -21,8 +20,6 @@ BEHIND_LIMIT = 4 << 20
 """Bytes that a player may be behind in reading; then it has gone."""
 MOST_WAITING, WAIT_S = 1024, 0.01
 """Messages that a player may be ahead of the worker; what it sends then is left on the wire for so long."""
-KEEP_ALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 11_000}
-"""After 5 s without a word a player is asked for a sign of life, thrice in 6 s (tcp(7))."""
 
 
 class Door:
@@ -48,7 +45,7 @@ class Door:
             with suppress(RuntimeError):  # the loop is gone, and the player with it
                 loop.call_soon_threadsafe(_write, writer, protocol.line(message))
 
-        _keep_alive(writer)
+        protocol.keep_alive(writer)
         lines = _Lines(reader)
         try:
             hello = await self._greeting(lines)
@@ -147,14 +144,3 @@ def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
         writer.transport.abort()
     elif not writer.is_closing():
         writer.write(data)
-
-
-def _keep_alive(writer: asyncio.StreamWriter) -> None:
-    """Have the system find out when a player's machine has gone without a word, and free its place."""
-    connection = writer.get_extra_info("socket")
-    if connection.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in KEEP_ALIVE.items():
-        if hasattr(socket, name):
-            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

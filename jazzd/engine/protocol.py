@@ -6,6 +6,8 @@ disagree. Whatever changes the music (a chord, a knob, a style) is one message, 
 whole state: an engine that was restarted needs nothing but the next one.
 """
 
+import asyncio
+import socket
 from typing import Annotated, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -17,6 +19,8 @@ T = TypeVar("T")
 VERSION = 4
 LINE_LIMIT = 2**20
 """Longest line in bytes that either side accepts."""
+KEEP_ALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 11_000}
+"""After 5 s without a word the other side is asked for a sign of life, thrice in 6 s (tcp(7))."""
 IN_USE = "another player is connected"
 """Why an engine refuses a second one."""
 
@@ -237,6 +241,17 @@ def read_by_engine(data: bytes) -> ToEngine:
 def read_by_player(data: bytes) -> ToPlayer:
     """The engine's message in `data` (one line). Raises EngineError if it is not one."""
     return _parse(_TO_PLAYER, data)
+
+
+def keep_alive(writer: asyncio.StreamWriter) -> None:
+    """Have the system find out when the machine of the other side has gone without a word."""
+    connection = writer.get_extra_info("socket")
+    if connection.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEP_ALIVE.items():
+        if hasattr(socket, name):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _parse(adapter: TypeAdapter[T], data: bytes) -> T:

@@ -1,6 +1,6 @@
 """What can be asked of a running daemon, and its answers."""
 
-import math
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -11,6 +11,10 @@ from jazzd.player.manner import Start
 from jazzd.player.session import Session
 
 Answer = dict[str, Any] | Awaitable[dict[str, Any]]
+LESSON_S = 5.0
+"""A lesson that nobody asks about for so long is over: whoever gave it has gone."""
+LARGEST = 1e9
+"""No number that is asked for comes near it."""
 CHOICES = {"mode": get_args(Mode), "start": get_args(Start)}
 
 
@@ -27,6 +31,7 @@ class Commands:
         file: Path | None,
     ) -> None:
         self._session, self._file = session, file
+        self._lesson_over: asyncio.TimerHandle | None = None
         self._done: dict[str, Callable[[dict[str, Any]], Answer | None]] = {
             "status": lambda request: report(),
             "panic": lambda request: session.silence("command"),
@@ -37,9 +42,9 @@ class Commands:
             "scene": lambda request: session.play_scene(str(request.get("name"))),
             "set": self._set,
             "choose": self._choose,
-            "learn": lambda request: session.controls.learn(str(request.get("control"))),
+            "learn": lambda request: self._learn(str(request.get("control"))),
             "learnt": lambda request: self._learnt(),
-            "unlearn": lambda request: session.controls.forget_lesson(),
+            "unlearn": lambda request: session.controls.forget_lesson(str(request.get("control"))),
         }
 
     def answer(self, request: dict[str, Any]) -> Answer:
@@ -65,9 +70,22 @@ class Commands:
                 raise JazzdError(f"{key} cannot be {value!r}; there are {known}")
         self._session.set_manner(**wanted)
 
+    def _learn(self, control: str) -> None:
+        self._session.controls.learn(control)
+        self._expect_a_question()
+
+    def _expect_a_question(self) -> None:
+        if self._lesson_over:
+            self._lesson_over.cancel()
+        forget = self._session.controls.forget_lesson
+        self._lesson_over = asyncio.get_running_loop().call_later(LESSON_S, forget)
+
     def _learnt(self) -> dict[str, Any]:
         lesson, numbers = self._session.controls.lesson, self._session.controls.numbers
+        if lesson:
+            self._expect_a_question()
         return {
+            "control": lesson and lesson.control,
             "number": lesson and lesson.number,
             "refused": lesson and lesson.refused,
             "gave_way": lesson and lesson.gave_way,
@@ -77,9 +95,9 @@ class Commands:
 
 
 def _numbers(given: object) -> dict[str, float]:
-    """A JSON object of finite numbers. Raises JazzdError."""
+    """A JSON object of numbers, true and false not among them. Raises JazzdError."""
     if isinstance(given, dict) and all(
-        isinstance(number, int | float) and math.isfinite(number) for number in given.values()
+        type(number) in (int, float) and -LARGEST <= number <= LARGEST for number in given.values()
     ):
         return given
     raise JazzdError(f"{given!r}: an object of names and numbers is wanted")

@@ -145,9 +145,11 @@ async def reach(address: str, token: str = "") -> Connection:
                 host, _, port = place.removeprefix("//").rpartition(":")
                 host = host.strip("[]")
                 streams = await asyncio.open_connection(host, int(port), limit=protocol.LINE_LIMIT)
-    except OSError as error:  # TimeoutError is one
+    except (OSError, UnicodeError) as error:  # TimeoutError is one; the other: what can be no name
         raise EngineError(f"no engine at {address} ({error or 'timeout'})") from None
-    return Connection(*streams, token)
+    reader, writer = streams
+    protocol.keep_alive(writer)
+    return Connection(reader, writer, token)
 
 
 async def spawn(command: Sequence[str]) -> Connection:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+import structlog
 
 from jazzd.config import socket_path
 from jazzd.errors import JazzdError
@@ -67,7 +68,7 @@ def _connected(path: Path) -> Iterator[socket.socket]:
 def only_daemon(path: Path) -> Iterator[None]:
     """Makes this process the one daemon on the socket `path`. Raises JazzdError if another one is."""
     # A lock, not a look at the socket: it goes with the process, also after kill -9, and two cannot both win.
-    lock, holder = filelock.FileLock(path.with_suffix(".lock")), path.with_suffix(".pid")
+    lock, holder = filelock.FileLock(f"{path}.lock"), path.with_name(f"{path.name}.pid")
     try:
         path.parent.stat()  # the lock would make the folder
         lock.acquire(timeout=0)
@@ -168,3 +169,6 @@ async def _answer(line: bytes, answer: Answer) -> dict[str, Any]:
         return await found if isinstance(found, Awaitable) else found
     except JazzdError as error:
         return {"error": str(error)}
+    except Exception as error:  # a mistake of ours: whoever asked is to hear of it, too
+        structlog.get_logger().exception("request_not_answered")
+        return {"error": f"the daemon could not answer that ({error!r}); its log says more"}

@@ -110,9 +110,10 @@ class Controls:
             raise JazzdError(f"there is no control {control!r}; there are {', '.join(self.numbers)}")
         self.lesson = Lesson(control)
 
-    def forget_lesson(self) -> None:
-        """No control waits for a number any more."""
-        self.lesson = None
+    def forget_lesson(self, control: str = "") -> None:
+        """That control waits for a number no more; nor does any other where none is named."""
+        if not control or (self.lesson and self.lesson.control == control):
+            self.lesson = None
 
     def is_tap(self, message: mido.Message) -> bool:
         """Whether this is the tapping key, going down or up."""

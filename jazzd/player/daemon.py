@@ -122,7 +122,7 @@ async def _life(
 
     def release() -> None:
         down = [*ledger.sounding, *left]
-        if scheduler.release_all() and not _stands_in("output", settings, ports):
+        if scheduler.release_all() and ports.backend != "none" and not _stands_in("output", settings, ports):
             ledger.let_go()
         loop.call_later(AGAIN_S, pulse.do, _lift_again, ledger, down)
 
@@ -153,7 +153,7 @@ async def _life(
         stack.callback(ports.close)
         output = Output(reach, echo.sent, ports.send, tcp.send, taped)
 
-        ledger = Ledger(output.send, path.with_suffix(".ledger"))
+        ledger = Ledger(output.send, path.with_name(f"{path.name}.ledger"))
         stack.callback(ledger.close)
         left = ledger.sounding  # by an earlier run
         scheduler = Scheduler(ledger, clock, sent, output_failed)
@@ -166,6 +166,8 @@ async def _life(
         pulse = Pulse(session, clock)
         if midi.tcp_listen:
             tcp.greeting = tuple(mido.Message("note_off", channel=c, note=pitch) for c, pitch in left)
+            if midi.backend in ("tcp", "none"):  # there is nobody else to be told
+                tcp.on_greeted = ledger.let_go
             await tcp.listen(midi.tcp_listen)
 
         keeper = Keeper(

@@ -30,26 +30,32 @@ class Held:
     """What somebody holds down, to be released for them when they are gone."""
 
     def __init__(self) -> None:
-        self._keys: set[tuple[int, int]] = set()
-        self._pedals: set[int] = set()
+        self._held: dict[bytes, Message] = {}
+        """What lets go of each, by its bytes, which sort keys before pedals before wheels."""
 
     def heard(self, message: Message) -> None:
-        if message.type == "note_on" and message.velocity:
-            self._keys.add((message.channel, message.note))
-        elif message.type in ("note_on", "note_off"):
-            self._keys.discard((message.channel, message.note))
-        elif message.is_cc(SUSTAIN):
-            (self._pedals.add if message.value >= SUSTAIN_DOWN else self._pedals.discard)(message.channel)
+        match message.type:
+            case "note_on" | "note_off":
+                rest = Message("note_off", channel=message.channel, note=message.note)
+                held = message.type == "note_on" and message.velocity > 0
+            case "control_change" if message.control in (*PEDALS, MODULATION):
+                rest, held = message.copy(value=0), message.value > 0
+            case "aftertouch":
+                rest, held = message.copy(value=0), message.value > 0
+            case "pitchwheel":
+                rest, held = message.copy(pitch=0), message.pitch != 0
+            case _:
+                return
+        key = bytes(rest.bytes())
+        if held:
+            self._held[key] = rest
+        else:
+            self._held.pop(key, None)
 
     def released(self) -> list[Message]:
         """What lets go of it all."""
-        keys, pedals = sorted(self._keys), sorted(self._pedals)
-        self._keys.clear()
-        self._pedals.clear()
-        return [
-            *(Message("note_off", channel=channel, note=note) for channel, note in keys),
-            *(Message("control_change", channel=channel, control=SUSTAIN, value=0) for channel in pedals),
-        ]
+        held, self._held = self._held, {}
+        return [rest for _, rest in sorted(held.items())]
 
 
 class Decoder:

@@ -117,9 +117,11 @@ class MidiClock:
                 self._stood, self.started_at = self._tick, None
             case "songpos":
                 place = message.pos * TICKS_PER_SIXTEENTH - 1
-                if self.started_at is not None and abs(place - self._tick) > TICKS_PER_SIXTEENTH:
+                if self.started_at is None:
+                    self._stood = place
+                elif abs(place - self._tick) > TICKS_PER_SIXTEENTH:
                     self.started_at = at
-                self._tick = self._stood = place
+                self._tick = place
             case _:
                 return False
         return True

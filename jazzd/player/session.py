@@ -122,10 +122,13 @@ class Session:
         self._ready = True
         if self._wanted and not self._leading and self.manner.mode == "follow" and not self._tune:
             self._soloist.ask(self._capture.sounding, self._capture.sounding)
+        elif self.manner.mode == "trade" and not self._leading and not self._tune:
+            self._trade.find_engine(self._now())
 
     def on_engine_lost(self) -> None:
         """Nothing it made may sound on."""
         self._ready = False
+        self._trade.lose_engine()
         self._soloist.lose_engine()
 
     def on_note(self, note: protocol.Note) -> None:

@@ -111,7 +111,7 @@ class Supervisor:
                 reason = str(error)
             else:
                 came_up, reason = await self._live(engine, callbacks)
-                self.restarts += 1
+                self.restarts += came_up or not self._address  # one elsewhere may never have been there
             if came_up and clock() - self._ready_at >= STEADY_S:
                 failures = 0
             self.state = "starting" if came_up else "failed"
@@ -201,7 +201,7 @@ class Supervisor:
             if self.state != "ready":
                 starting += 1
                 if starting * PING_S == SLOW_START_S:
-                    self._log.info("engine_still_starting", reason=COMPILES)
+                    self._tell_it_is_slow()
                 continue
             if self._pong == sent:
                 sent, unanswered = sent + 1, 0
@@ -212,6 +212,15 @@ class Supervisor:
             if unanswered * PING_S >= self._patience_s(engine, worked_s):
                 engine.cut(f"it left pings unanswered for {unanswered * PING_S:g} s")
                 return
+
+    def _tell_it_is_slow(self) -> None:
+        reason = COMPILES
+        if self._address:
+            reason = (
+                f"the engine at {self._address} has not answered yet: it loads its model, or stands still"
+            )
+            self.trouble = reason
+        self._log.info("engine_still_starting", reason=reason)
 
     @staticmethod
     def _patience_s(engine: Connection, worked_s: Sequence[float | None]) -> float:

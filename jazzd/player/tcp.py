@@ -37,6 +37,7 @@ class TcpServer:
         self._clients: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
         self.greeting: tuple[Message, ...] = ()
         """What every client is told first: it was not there when the ports were."""
+        self.on_greeted: Callable[[], None] = lambda: None
 
     async def listen(self, address: str) -> None:
         """Listens at HOST:PORT (port 0: any that is free). Raises ConfigError or MidiError."""
@@ -89,6 +90,7 @@ class TcpServer:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         writer.write(b"".join(message.bin() for message in self.greeting))
         self._clients[writer] = task
+        self.on_greeted()
         held = Held()
         try:
             await self._read(reader, held)

@@ -123,9 +123,23 @@ class Trade:
     def __init__(self, soloist: Soloist, tempo: Tempo, manner: Manner) -> None:
         self._soloist, self._tempo, self._manner = soloist, tempo, manner
         self._listening = Listening(manner.chords, manner.bars, manner.choruses)
+        self._broken_off: Form | None = None
+        """What an answer was played over when its engine was lost."""
+
+    def lose_engine(self) -> None:
+        """What is being played will be gone on with, unless the human plays first."""
+        phrase = self._soloist.phrase
+        self._broken_off = phrase.form if phrase and not phrase.resting else None
+
+    def find_engine(self, now: Seconds) -> None:
+        """There is another: the rest of the answer, if there is enough of it, comes from that."""
+        form, self._broken_off = self._broken_off, None
+        if form and form.end is not None and form.end - now > self._tempo.beat_s(now):
+            self._soloist.ask((), form=form)
 
     def heard(self, captured: ChordCaptured) -> None:
         """The human struck a chord."""
+        self._broken_off = None
         self._listening.heard(captured)
 
     def released(self, at: Seconds) -> None:
@@ -133,7 +147,8 @@ class Trade:
         self._listening.released(at)
 
     def reset(self) -> None:
-        """Nothing has been heard."""
+        """Nothing has been heard, and nothing is owed."""
+        self._broken_off = None
         self._listening.reset()
 
     def deadline(self, now: Seconds) -> Seconds | None:

@@ -100,7 +100,7 @@ class Tune:
         if self._soloist.playing:
             times.append(self._told_at)
         elif not self._soloist.phrase:
-            begin, _ = self._turn(manner, grid, self._open(grid.beat(now)))
+            begin, _ = self._turn_to_enter(manner, grid, grid.beat(now))
             times.append(Seconds(max(grid.time(begin) - EARLY_S, now)))
         return min(times, default=None)
 
@@ -108,10 +108,9 @@ class Tune:
         grid = self._grid(now)
         if not self._running or grid is None:
             return
-        beat = self._open(grid.beat(now))
-        begin, end = self._turn(manner, grid, beat)
         if self._soloist.phrase is None:
-            if beat >= self._last_beat(manner):
+            begin, end = self._turn_to_enter(manner, grid, grid.beat(now))
+            if grid.beat(now) >= self._last_beat(manner):
                 self._running = False
             elif now < grid.time(begin) - EARLY_S:
                 pass
@@ -120,6 +119,7 @@ class Tune:
             else:
                 self._enter(manner, grid, begin, end, now)
         elif self._soloist.playing and now >= self._told_at:
+            _, end = self._turn(manner, grid, self._open(grid.beat(now)))
             self._soloist.foresee(self._ahead(grid, grid.beat(now), end, now))
 
     def place(self, now: Seconds) -> dict[str, Any]:
@@ -186,6 +186,11 @@ class Tune:
         number = max(0, math.floor((beat - first) / length))
         ours = number if number % 2 else number + 1  # the human's turn is the first
         return first + ours * length, first + (ours + 1) * length
+
+    def _turn_to_enter(self, manner: Manner, grid: Grid, beat: float) -> tuple[float, float]:
+        """The same, but the next one in the last beat of a traded turn, which has no room for a phrase."""
+        begin, end = self._turn(manner, grid, self._open(beat))
+        return self._turn(manner, grid, end) if manner.mode == "trade" and end - beat < 1 else (begin, end)
 
     def _alone(self, manner: Manner, grid: Grid, begin: float) -> bool:
         """Whether all choruses are over, nobody has played in the human's turn before beat `begin`, and no

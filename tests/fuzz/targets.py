@@ -150,3 +150,4 @@ def _command(data: bytes) -> None:
     commands = Commands(room.session, lambda: {}, lambda: {}, keep, None)
     answer = asyncio.run(control._answer(data, commands.answer))
     json.dumps(answer)
+    assert "could not answer" not in answer.get("error", "")
