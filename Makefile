@@ -10,10 +10,10 @@ BIN := .venv/bin
 install = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
 	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(1); }
 
-# Runs a command on what the processors have left.
-ASIDE := $(shell command -v chrt >/dev/null && echo chrt --idle 0 || echo nice -n 19)
+# Half the time of the tests that compute would be XLA's optimizing of models too small to be worth it.
+UNOPTIMIZED := --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
 
-.PHONY: demo test unit in_time interop chaos soak fuzz setup jack sound clean
+.PHONY: demo test interop chaos soak fuzz setup jack sound clean
 
 demo: setup sound
 	$(BIN)/jazzd demo
@@ -22,18 +22,8 @@ test: setup jack
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	+$(MAKE) --no-print-directory --jobs=2 --keep-going in_time unit
-
-# These play: they mostly wait, and want a processor at once when they do not.
-in_time: setup jack
+	XLA_FLAGS="$(UNOPTIMIZED)" $(BIN)/pytest -m "not in_time" --numprocesses 2 --dist loadfile
 	$(BIN)/pytest -m in_time
-
-# These compute, and half of it would be XLA's optimizing of models too small to be worth it.
-unit: export XLA_FLAGS = --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
-unit: setup
-	@mkdir -p .pytest_cache
-	$(ASIDE) $(BIN)/pytest -m "not in_time" --numprocesses 2 --dist loadfile >.pytest_cache/unit.txt 2>&1; \
-		ended=$$?; cat .pytest_cache/unit.txt; exit $$ended
 
 # With the real PEFT and torch, which are large.
 interop: .venv/interop
