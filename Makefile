@@ -10,7 +10,7 @@ BIN := .venv/bin
 install = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
 	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(1); }
 
-# Half the time of the tests that compute would be XLA's optimizing of models too small to be worth it.
+# A third of the time of the tests that compute would be XLA's optimizing of models too small to be worth it.
 UNOPTIMIZED := --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
 
 .PHONY: demo test interop chaos soak fuzz setup jack sound clean

@@ -70,7 +70,7 @@ def test_notes_are_on_the_grid_of_a_clock_that_jitters_and_stop_with_it(
     ):
         sleep_until(began + 4 * BEAT_S)
         struck = musician.play(*strike(*DM7))
-        sleep_until(began + 9 * BEAT_S)
+        sleep_until(began + 11 * BEAT_S)
         tempo = stage.status()["tempo"]
         assert tempo["source"] == "clock"
         assert tempo["bpm"] == pytest.approx(120, abs=2)

@@ -8,11 +8,7 @@ from stage import staged
 
 from jazzd.render.prometheus import exposition
 
-TCP = {
-    "JAZZD_MIDI__BACKEND": "tcp",
-    "JAZZD_MIDI__TCP_LISTEN": "127.0.0.1:0",
-    "JAZZD_TEMPO__SOURCE": "bpm",  # no Ableton Link: a daemon under test beside it would hear of our tempo
-}
+TCP = {"JAZZD_MIDI__BACKEND": "tcp", "JAZZD_MIDI__TCP_LISTEN": "127.0.0.1:0"}
 SAMPLE = re.compile(r'jazzd_[a-z_]+(\{[a-z]+="[^"]+"\})? -?[0-9.e+-]+')
 
 
