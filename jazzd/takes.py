@@ -10,6 +10,7 @@ import base64
 import binascii
 import struct
 import zlib
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -217,9 +218,8 @@ class _Clock:
         return max(0, round(self._exact(at)))
 
     def _exact(self, at: float) -> float:
-        since, tick, speed = next(
-            (place for place in reversed(self._places) if place[0] <= at), self._places[0]
-        )
+        place = bisect_right(self._places, at, key=lambda place: place[0])
+        since, tick, speed = self._places[max(0, place - 1)]
         return tick + (at - since) * speed
 
 

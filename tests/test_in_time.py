@@ -304,6 +304,21 @@ def test_a_chord_changed_before_it_has_entered_enters_by_the_bar() -> None:
     assert room.struck[0][1] in G7
 
 
+def test_the_engine_hears_of_a_tempo_that_changes_under_a_chord_that_is_held() -> None:
+    room = Room()
+    room.tick(4)
+    room.strike(*DM7)
+    room.tick(4)
+    before = len(room.revisions)
+    room.tick(8)
+    assert len(room.revisions) == before, "a steady one is no news"
+    room.tick(8, 180)
+    told = room.revisions[-1].beats
+    assert told
+    assert told.length == pytest.approx(100 * 120 / 180, rel=0.01)
+    assert before < len(room.revisions) < before + 12
+
+
 def test_notes_go_up_with_the_force_of_the_chords() -> None:
     loudness = []
     for velocity in (30, 110):

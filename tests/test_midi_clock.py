@@ -163,6 +163,20 @@ def test_a_clock_that_ticks_on_while_the_song_stands_continues_where_it_stopped(
     assert grid.beat(Seconds(at)) == pytest.approx(8, abs=0.01)
 
 
+def test_a_stop_that_comes_again_moves_nothing() -> None:
+    clock = MidiClock()
+    clock.feed(mido.Message("start"), Seconds(0))
+    at = ticked(clock, 8 * 24)
+    for _ in range(2):
+        clock.feed(mido.Message("stop"), Seconds(at))
+        at = ticked(clock, 5 * 24, at)
+    clock.feed(mido.Message("continue"), Seconds(at))
+    ticked(clock, 24, at)
+    grid = clock.grid(Seconds(at + 0.49))
+    assert grid is not None
+    assert grid.beat(Seconds(at)) == pytest.approx(8, abs=0.01)
+
+
 def test_a_song_position_while_it_stands_holds_however_often_the_clock_ticks() -> None:
     clock = MidiClock()
     clock.feed(mido.Message("songpos", pos=64), Seconds(0))

@@ -3,7 +3,7 @@
 import pytest
 
 from jazzd.engine.protocol import Sampling
-from jazzd.music.grid import Feel
+from jazzd.music.grid import POSITIONS, Feel
 from jazzd.music.notes import Seconds
 from jazzd.player.knobs import Knobs
 from jazzd.player.placing import Placing
@@ -35,6 +35,22 @@ def test_two_notes_do_not_share_a_position() -> None:
     place = placing(100)
     assert place.due(24, at(0.24), at(0)) == pytest.approx(at(0.25))
     assert place.due(27, at(0.27), at(0)) == pytest.approx(at(1 / 3))
+
+
+def test_a_line_that_is_faster_than_the_grid_loses_notes_and_keeps_its_time() -> None:
+    place, beats = placing(100), [n / 11 for n in range(88)]
+    placed = [place.due(round(50 * beat), at(beat / 2), at(0)) for beat in beats]
+    heard = [(beat, (due - 100) * 2) for beat, due in zip(beats, placed, strict=True) if due is not None]
+    for beat, due in heard:
+        assert abs(due - beat) < 0.42, "a quarter of a beat from its own place, which is at most 1/6 away"
+        assert min(abs(due % 1 - p) for p in (*POSITIONS, 1.0)) < 1e-6
+    assert len(heard) == pytest.approx(8 * len(POSITIONS), abs=2), "there is a note at every position"
+    assert [due for _, due in heard] == sorted({due for _, due in heard})
+
+
+def test_what_is_hardly_quantized_loses_nothing() -> None:
+    place = placing(0, swing=62)
+    assert None not in [place.due(5 * n, at(n / 20), at(0)) for n in range(100)]
 
 
 def test_nothing_is_placed_in_the_past() -> None:

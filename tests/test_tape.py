@@ -30,6 +30,8 @@ from jazzd.engine.protocol import (
     read_by_player,
 )
 from jazzd.errors import ConfigError, MidiError
+from jazzd.music.grid import Grid
+from jazzd.music.notes import Seconds
 from jazzd.player import tape
 from jazzd.player.keeper import Keeper, check_recordable
 from jazzd.player.tape import Tape
@@ -121,6 +123,7 @@ def recorded() -> takes.Take:
     clock = Clock()
     recorder = Tape(clock)
     recorder.told(Begin(seed=7))
+    recorder.counted(clock.time, Grid(Seconds(clock.time), 0.5))
     recorder.heard(mido.Message("note_on", note=50, velocity=70), clock.time)
     recorder.heard(mido.Message("control_change", control=21, value=70), clock.time)
     keys = (Key(0, 200, 50, 70), Key(5, 10, 72, 70, True))
@@ -130,6 +133,9 @@ def recorded() -> takes.Take:
     recorder.sent(ON)
     clock.time += 1
     recorder.sent(mido.Message("note_off", note=60))
+    faster = Grid(Seconds(clock.time - 4 * 0.3), 0.3)  # from beat 4 on
+    recorder.counted(clock.time, faster)
+    recorder.counted(clock.time + 0.3, faster)
     recorder.told(revise(2, beats=Beats(origin=0, length=60)))
     clock.time += 3
     recorder.heard(mido.Message("note_off", note=50), clock.time)
@@ -158,7 +164,7 @@ def test_a_take_of_a_waltz_says_so(tmp_path: Path) -> None:
     recorder = Tape(Clock())
     recorder.told(Begin(seed=7))
     recorder.heard(ON, 1000.0)
-    recorder.told(revise(1, beats=Beats(origin=0, length=150, bar=3)))
+    recorder.counted(1000.0, Grid(Seconds(1000.0), 0.5, bar=3))
     takes.write(tmp_path / "take.mid", recorder.take(READY, (), FROM_THE_START))
     told = {message.type: message for message in mido.MidiFile(tmp_path / "take.mid").tracks[0]}
     assert told["time_signature"].numerator == 3

@@ -4,6 +4,7 @@ import mido
 import pytest
 from room import Room
 
+from jazzd.music.grid import Feel
 from jazzd.player.manner import Manner
 from jazzd.player.tempo import Tempo
 
@@ -139,6 +140,43 @@ def test_fours_with_a_clock() -> None:
     assert max(ends) <= 32.01
 
 
+@pytest.mark.parametrize("feel", [Feel(), Feel(100)])
+@pytest.mark.parametrize("bpm", [60, 100, 140, 240])
+def test_an_answer_ends_with_its_form_whatever_the_tempo_becomes(bpm: float, feel: Feel) -> None:
+    room = Room(manner=Manner(mode="trade", bars=4), feel=feel)
+    room.play(mido.Message("start"))
+    comp(room, 4)
+    room.tick(4)
+    changed = room.time
+    room.tick(18, bpm)
+    beats = [4 + (at - changed) * bpm / 60 for at, m in room.heard if m.type == "note_off"]
+    assert 15.6 < max(beats) < 16.3, "the clock takes a beat to be believed"
+    assert not room.sounding
+    told = room.revisions[-1].beats
+    assert told
+    assert told.length == pytest.approx(100 * 2 * 60 / bpm, rel=0.02)
+
+
+@pytest.mark.parametrize("changes", [{"start": "beat"}, {"choruses": 2}])
+def test_what_was_heard_counts_whatever_else_is_changed(changes: dict[str, object]) -> None:
+    room = Room(manner=Manner(mode="trade", bars=4))
+    room.play(mido.Message("start"))
+    began = room.time
+    room.strike(*CHORDS[0])
+    room.tick(6)
+    room.lift(*CHORDS[0])
+    room.session.set_manner(**changes)
+    room.tick(11)
+    assert room.struck[0][0] - began == pytest.approx(8, abs=0.05)
+    room.kill_engine()
+    room.session.set_manner(start="bar")
+    room.wait(0.1)
+    room.start_engine()
+    back = room.time
+    room.tick(4)
+    assert [at for at, _ in room.struck if at > back]
+
+
 def test_a_clock_that_hiccups_does_not_move_the_answer() -> None:
     """At 60, where others would count at 120: the four bars would be over by then."""
     room = Room(manner=Manner(mode="trade", bars=4))
@@ -262,6 +300,28 @@ def test_nothing_comes_of_an_answer_that_is_the_humans_or_over_by_then(away_s: f
     back = room.time
     room.wait(3)
     assert not [at for at, _ in room.struck if at > back]
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_panic_in_the_silence_before_an_answer_means_it(lost: bool) -> None:
+    room = Room(manner=TRADE)
+    play(room, chords=CHORDS[:3])
+    room.strike(*CHORDS[3])
+    room.wait(0.5)
+    room.lift(*CHORDS[3])
+    room.wait(1.0 if lost else 0.1)
+    if lost:
+        room.kill_engine()
+    count = len(room.struck)
+    room.turn(123)
+    room.wait(0.1)
+    if lost:
+        room.start_engine()
+    room.wait(5)
+    assert len(room.struck) == count
+    play(room)
+    room.wait(1)
+    assert len(room.struck) > count
 
 
 def test_stop_forgets_what_was_heard() -> None:

@@ -361,6 +361,30 @@ def test_a_tempo_that_changes_takes_the_chords_with_it() -> None:
     assert room.struck
 
 
+@pytest.mark.parametrize("bpm", [60, 200])
+def test_a_turn_ends_where_it_should_although_its_last_bar_is_at_another_tempo(bpm: float) -> None:
+    room = Room(chart=tune(), manner=Manner(mode="trade", bars=4))
+    started(room, 29)
+    changed = room.time
+    room.tick(6, bpm)
+    beats = [29 + (at - changed) * bpm / 60 for at, m in room.heard if m.type == "note_off"]
+    assert 31.6 < max(beats) < 32.3
+
+
+def test_a_panic_in_the_humans_turn_ends_a_tune_that_no_clock_plays() -> None:
+    for clock, plays in ((False, False), (True, True)):
+        room = Room(chart=tune(), manner=Manner(mode="trade", bars=1), tempo=Tempo("auto", 120))
+        if clock:
+            started(room, 1)
+        room.strike(*DM7)
+        room.wait(0.3)
+        room.lift(*DM7)
+        room.wait(0.2)
+        room.turn(123)
+        room.tick(10) if clock else room.wait(5)
+        assert bool(room.struck) == plays
+
+
 @pytest.mark.parametrize("clock", [True, False])
 def test_a_tune_that_comes_or_goes_takes_the_chord_that_is_held_along(clock: bool) -> None:
     room = Room()

@@ -1,6 +1,7 @@
 """Beats on the clock, and where the feel puts a note between them."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from jazzd.music.notes import Seconds
@@ -44,6 +45,22 @@ class Grid:
         """The first beat at `after` or later whose number is a multiple of `beats`."""
         return self.time(beats * math.ceil(round(self.beat(after) / beats, 6)))
 
+    def apart(self, other: "Grid", at: float, every: int = 1) -> float:
+        """How far the beats of another lie from these at `at`, in beats; its beat 0 may be any multiple of
+        `every` here."""
+        beats = other.beat(at) - self.beat(at)
+        return abs(beats - every * round(beats / every))
+
+    def onto(self, other: "Grid", now: Seconds, within: float) -> Callable[[float], Seconds] | None:
+        """How times to come move, for what lies on these beats to lie on the same of another.
+
+        None where the two are more than `within` beats apart now, so that these are others.
+        """
+        if self.apart(other, now) > within:
+            return None
+        count = round(other.beat(now) - self.beat(now))
+        return lambda at: max(other.time(self.beat(at) + count), now)
+
 
 @dataclass(frozen=True)
 class Feel:
@@ -72,11 +89,12 @@ class Feel:
     def nearest(self, beat: float, after: float = -math.inf) -> float:
         """The position of the grid that a note at `beat` belongs to, later than `after`; in beats."""
         whole = math.floor(beat)
-        places = [whole + n + position for n in (-1, 0, 1, 2) for position in self.positions()]
+        first = max(whole - 1, math.floor(after)) if after > -math.inf else whole - 1
+        places = [first + n + position for n in range(4) for position in self.positions()]
         straight = whole + OFF_EIGHTH
         if _is_off_eighth(beat) and straight + self.swing / 100 - OFF_EIGHTH > after + 1e-9:
             return whole + self.swing / 100
-        return min((p for p in places if p > after + 1e-9), key=lambda p: abs(p - beat), default=beat)
+        return min((p for p in places if p > after + 1e-9), key=lambda p: abs(p - beat))
 
     @property
     def layback_s(self) -> float:

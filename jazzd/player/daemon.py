@@ -175,7 +175,7 @@ async def _life(
             clock,
             lambda since: tape.take(engine.ready, session.styling.records, since),
         )
-        session.keep = keeper.press
+        session.keep, session.counted = keeper.press, tape.counted
         if record:
             await stack.enter_async_context(keeper.recording())
 

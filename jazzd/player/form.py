@@ -11,6 +11,8 @@ from jazzd.music.grid import BEATS_PER_BAR, Grid
 from jazzd.music.notes import Seconds
 
 COMPING_VELOCITY = 64
+SAME_BEATS = 0.25
+"""By how much the beats may have come to lie elsewhere since they were looked at last, and be the same."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,26 @@ class Form:
 
     changes: tuple[Foreseen, ...]
     end: Seconds | None = None
+    grid: Grid | None = None
+    """The beats that it lies on, if it lies on any."""
+
+    def carried(self, onto: Grid, now: Seconds) -> Self:
+        """What is still to come of it on the same beats of another grid; as it is, if those are others."""
+        if self.grid is None or self.grid == onto:
+            return self
+        moved = self.grid.onto(onto, now, SAME_BEATS)
+        if moved is None:
+            return replace(self, grid=onto)
+
+        def when(at: Seconds) -> Seconds:
+            return moved(at) if at > now else at
+
+        changes = []
+        for change in self.changes:
+            at, over = when(change.at), when(Seconds(change.at + change.duration_s))
+            changes.append(replace(change, at=at, duration_s=over - at))
+        end = None if self.end is None else when(self.end)
+        return replace(self, changes=tuple(changes), end=end, grid=onto)
 
     def chord(self, at: float) -> Chord | None:
         """What sounds then."""
@@ -72,4 +94,4 @@ class Chart:
                 if starts + beats > begin and starts < end:
                     keys = tuple((pitch, COMPING_VELOCITY) for pitch in voicing.plain(chord)) if chord else ()
                     changes.append(Foreseen(grid.time(starts), beats * grid.beat_s, chord, keys))
-        return Form(tuple(changes), grid.time(end) if over else None)
+        return Form(tuple(changes), grid.time(end) if over else None, grid)

@@ -114,7 +114,9 @@ class MidiClock:
                     self._tick, self._stood = self._stood, None
                 self.started_at, self._before = at, None
             case "stop":
-                self._stood, self.started_at = self._tick, None
+                if self._stood is None:  # said twice, it stands where it did
+                    self._stood = self._tick
+                self.started_at = None
             case "songpos":
                 place = message.pos * TICKS_PER_SIXTEENTH - 1
                 if self.started_at is None:

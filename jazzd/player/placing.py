@@ -1,5 +1,6 @@
 """Where in time a note goes: on the grid as far as the feel says, and never in the past."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,9 @@ ONE_STROKE_TICKS = 2
 """Notes this near to each other are struck together, wherever the grid puts them."""
 ONE_PLACE_BEATS = 1 / 24
 """Half as far as two positions of the grid are apart: nearer than this is the same one."""
+CROWDED_BEATS = 1 / 4
+"""A note that finds its place taken moves on at most so far: a line that is faster than the grid loses notes
+rather than fall behind."""
 REMEMBERED = 256
 """Places; more notes than are ever planned at a time."""
 AHEAD_S, MOVED_S = 1.0, 0.001
@@ -59,8 +63,8 @@ class Placing:
             return False
         if grid is None or self._grid is None:
             return grid is not None or source == "clock"
-        apart = (grid.beat(at) - self._grid.beat(at) for at in (now, now + AHEAD_S))
-        return max(abs(beats - round(beats)) for beats in apart) * grid.beat_s > MOVED_S
+        apart = max(self._grid.apart(grid, at) for at in (now, now + AHEAD_S))
+        return apart * grid.beat_s > MOVED_S
 
     def follow(self, now: Seconds) -> Callable[[float], Seconds] | None:
         """Moves the places that are still to come with the beats; returns how times move.
@@ -69,24 +73,18 @@ class Placing:
         """
         before, self._grid = self._grid, self._tempo.grid(now)
         grid = self._grid
-        if grid is None or before is None:
+        moved = before.onto(grid, now, ONE_PLACE_BEATS) if grid and before else None
+        if moved is None:
             return None
-        apart = grid.beat(now) - before.beat(now)
-        count = round(apart)
-        if abs(apart - count) > ONE_PLACE_BEATS:
-            return None
-
-        def moved(at: float) -> Seconds:
-            return max(grid.time(before.beat(at) + count), now)
-
         self._remember(
             replace(place, position=moved(place.position), due=moved(place.due)) if place.due > now else place
             for place in self._placed
         )
         return moved
 
-    def due(self, onset: int, due: Seconds, now: Seconds) -> Seconds:
-        """When a note that the engine put at tick `onset`, our time `due`, is to sound."""
+    def due(self, onset: int, due: Seconds, now: Seconds) -> Seconds | None:
+        """When a note that the engine put at tick `onset`, our time `due`, is to sound; None where there is
+        no room for it."""
         feel = self._knobs.feel
         if self._free:
             return Seconds(due + feel.layback_s)
@@ -101,10 +99,13 @@ class Placing:
             at = last.due if feel.quantize else self._heard_at(grid, feel.placed(grid.beat(due)))
             at = max(at, now)
         else:
-            taken = grid.beat(last.position) + ONE_PLACE_BEATS if last else float("-inf")
+            beat = grid.beat(due)
+            taken = grid.beat(last.position) + ONE_PLACE_BEATS if last else -math.inf
+            if feel.placed(beat, taken) - feel.placed(beat) > CROWDED_BEATS + 1e-9:
+                return None
             after = max(taken, grid.beat(now - feel.layback_s))
-            position = grid.time(feel.nearest(grid.beat(due), after))
-            at = self._heard_at(grid, feel.placed(grid.beat(due), after))
+            position = grid.time(feel.nearest(beat, after))
+            at = self._heard_at(grid, feel.placed(beat, after))
         self._placed.append(Placed(onset, position, at))
         return at
 

@@ -17,7 +17,7 @@ from jazzd.engine import protocol
 from jazzd.errors import JazzdError
 from jazzd.mix import shares
 from jazzd.music import chords
-from jazzd.music.grid import Feel
+from jazzd.music.grid import Feel, Grid
 from jazzd.music.notes import Seconds
 from jazzd.player.capture import Capture, ChordCaptured, Released
 from jazzd.player.clock import Clock
@@ -67,6 +67,8 @@ class Session:
         self.scenes = Scenes(self.styling)
         self.keep: Callable[[], None] = lambda: None
         """Called when what was played last is to be kept."""
+        self.counted: Callable[[Seconds, Grid], None] = lambda now, grid: None
+        """Called with where the beats lie, again and again."""
         self.thru: Callable[[mido.Message], None] = lambda message: None
         """Called with what the human plays, to be passed on to the output."""
         self._knobs = Knobs(sampling, self.styling, feel)
@@ -98,9 +100,8 @@ class Session:
             case Silenced(reason):
                 if self._sounds:
                     self.silence(reason)
-                else:  # a DAW tells it of all channels whenever it stops
-                    self._capture.forget(message.channel)
-                    self._scheduler.rest()
+                else:
+                    self._forget(message.channel)
             case Turned(knob, value):
                 self.turn(knob, value)
             case Moded(mode):
@@ -235,7 +236,7 @@ class Session:
             return
         if (self.manner.mode, self.manner.bars) != (before.mode, before.bars):
             self._soloist.finish(self._now())
-        self._trade = Trade(self._soloist, self.tempo, self.manner)
+        self._trade.behave(self.manner)
         if self.manner.mode != before.mode:
             self._resume(self._now())
         self._log.info("manner_changed", mode=self.manner.mode, start=self.manner.start)
@@ -248,6 +249,15 @@ class Session:
             self._quiet(reason)
         finally:  # whatever is wrong with the solo
             self._scheduler.panic()
+
+    def _forget(self, channel: int) -> None:
+        """Silenced in a silence: nothing is owed. But what plays by a DAW's beat goes on by it, for a DAW
+        tells this of all channels whenever it stops or its loop goes round."""
+        self._capture.forget(channel)
+        self._scheduler.rest()
+        self._trade.reset()
+        if self._tune and self.tempo.clock.started_at is None:
+            self._tune.stop()
 
     def _quiet(self, reason: str) -> None:
         """The solo is silent from here on, until the next chord is struck."""
@@ -274,6 +284,8 @@ class Session:
 
     def poll(self) -> None:
         now = self._now()
+        if grid := self.tempo.grid(now):
+            self.counted(now, grid)
         self._watch_clock(now)  # first: what is struck after the clock has gone is not to go with it
         self._heard(self._capture.poll(now))
         if self._turn_at is not None and now >= self._turn_at:

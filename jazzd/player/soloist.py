@@ -16,6 +16,7 @@ import structlog
 
 from jazzd.engine import protocol
 from jazzd.music.chords import Chord
+from jazzd.music.grid import Grid
 from jazzd.music.notes import Seconds
 from jazzd.music.tempo import beats_to_seconds
 from jazzd.player.brief import LONGEST_NOTE_TICKS, Brief
@@ -28,7 +29,7 @@ from jazzd.player.knobs import Knobs
 from jazzd.player.latency import Latency
 from jazzd.player.pace import Pace
 from jazzd.player.phrase import Answer, Phrase
-from jazzd.player.placing import Placing
+from jazzd.player.placing import AHEAD_S, Placing
 from jazzd.player.scheduler import LATE_S, PlannedNote, Scheduler
 from jazzd.player.tempo import Tempo
 from jazzd.player.timeline import Made, Timeline
@@ -50,6 +51,8 @@ ENDING_S, ENDING_BEATS, ENDING_MARGIN_S = 1.0, 2.0, 0.06
 """A phrase is over this long after the hands are up, whichever is sooner; the margin is for the wires."""
 CUT_SHARE = 0.35
 """The share of that time in which a next chord still finds the phrase as it was."""
+TOLD_S = 0.03
+"""The engine is told of beats that lie elsewhere by this much, now or a second ahead: less is jitter."""
 LAST_NOTE_S = 0.4
 """How long before the end of a form the last note is chosen."""
 SHORTEST_NOTE_S = 0.05
@@ -90,6 +93,8 @@ class Soloist:
         self._timeline: Timeline | None = None  # of the last phrase; the next one may go on there
         self._quiet_since = self._now()
         self._epoch = 0
+        self._told: Grid | None = None
+        """The beats that the engine knows."""
         self._ids = itertools.count()
 
     @property
@@ -127,7 +132,8 @@ class Soloist:
         if fresh:
             struck = tuple({key.pitch: key for key in (*sounding, *struck)}.values())
         if self.phrase is None:
-            self._log.info("phrase_started", chord=self.chord.symbol if self.chord else "")
+            chord = form.chord(at or now) if form else self.chord
+            self._log.info("phrase_started", chord=chord.symbol if chord else "")
         began, notes = (self.phrase.began, self.phrase.notes) if self.phrase else (now, 0)
         self._placing.anew()
         answer = Answer(now, last_note_on, at, floor=timeline.floor)
@@ -236,7 +242,10 @@ class Soloist:
             return
         else:
             self.pace.kept_up()
-            due = self._placing.due(note.onset, due, now)
+            placed = self._placing.due(note.onset, due, now)
+            if placed is None:
+                return
+            due = placed
         begins = max(due, now)
         length = max(over - begins, SHORTEST_NOTE_S)
         if phrase.end is not None:
@@ -296,9 +305,9 @@ class Soloist:
         elif phrase.again_at is not None and now >= phrase.again_at:
             self._ask_again(phrase, now)
         elif now >= phrase.advance_at:
-            if self._placing.moved(now):
-                self._place_anew(phrase, now)
-            self._advance(phrase, now)
+            self._follow_beat(phrase, now)
+            if now >= phrase.advance_at:
+                self._advance(phrase, now)
 
     # What the engine is asked
 
@@ -340,7 +349,7 @@ class Soloist:
     ) -> None:
         now = self._now()
         self._epoch += 1
-        grid = self._tempo.grid(now)
+        grid = self._told = self._tempo.grid(now)
         revise = self._brief.revise(self._epoch, timeline, now, begin, grid, over, playing, answer, keys)
         self._engine.send(revise)
 
@@ -381,6 +390,23 @@ class Soloist:
         """As hard as the chords are struck, half as much again or less."""
         return min(max(round(velocity * math.sqrt(self.effort / USUAL_VELOCITY)), 1), 127)
 
+    def _follow_beat(self, phrase: Phrase, now: Seconds) -> None:
+        """The beats may lie elsewhere than when notes were placed and the engine was told of them."""
+        if self._placing.moved(now):
+            self._place_anew(phrase, now)
+        grid, told = self._tempo.grid(now), self._told
+        if grid is None:
+            return
+        if phrase.form:
+            self._carry(phrase, phrase.form, phrase.form.carried(grid, now))
+        if told is None or told.bar != grid.bar or _elsewhere(told, grid, now):
+            self._revise(phrase)
+
+    def _carry(self, phrase: Phrase, form: Form, moved: Form) -> None:
+        phrase.form = moved
+        if moved.end is not None and phrase.end == form.end:  # else it is to be over before
+            phrase.end, phrase.cut_at = moved.end, Seconds(moved.end - LAST_NOTE_S)
+
     def _place_anew(self, phrase: Phrase, now: Seconds) -> None:
         """The beats lie elsewhere than when the notes were planned."""
         planned, answer = self._scheduler.cancel(), phrase.answer
@@ -397,7 +423,10 @@ class Soloist:
                 due = self._placing.on_beat(made.onset, answer.at, now)
             else:
                 begins = max(phrase.timeline.time(made.onset), now)
-                due = max(self._placing.due(made.onset, begins, now), now)
+                placed = self._placing.due(made.onset, begins, now)
+                if placed is None:
+                    continue
+                due = max(placed, now)
             self._plan(phrase, replace(note, due=due), made)
 
     def _take_back(self, phrase: Phrase, dropped: Sequence[PlannedNote]) -> dict[int, Made]:
@@ -437,3 +466,9 @@ class Soloist:
 
     def _now(self) -> Seconds:
         return Seconds(self._clock.now())
+
+
+def _elsewhere(told: Grid, grid: Grid, now: Seconds) -> bool:
+    """Whether beats lie elsewhere than the engine was told."""
+    apart = max(told.apart(grid, at, grid.bar) for at in (now, now + AHEAD_S))
+    return apart * grid.beat_s > TOLD_S

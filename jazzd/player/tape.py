@@ -9,11 +9,11 @@ import mido
 
 from jazzd import takes
 from jazzd.engine import protocol
-from jazzd.music.grid import BEATS_PER_BAR, strong
-from jazzd.music.tempo import TICKS_PER_SECOND
+from jazzd.music.grid import Grid
 from jazzd.player.clock import Clock
 from jazzd.player.messages import SUSTAIN
 from jazzd.player.soloist import EngineLink
+from jazzd.player.tempo_map import TempoMap
 
 LENGTH_S = 600.0
 MOST_MESSAGES, MOST_EVENTS = 30_000, 20_000
@@ -68,8 +68,7 @@ class Tape:
         self._clock = clock
         self._human, self._solo = _Reel(), _Reel()
         self._passages: deque[_Passage] = deque()
-        self._tempi: deque[tuple[float, float]] = deque(maxlen=MOST_MESSAGES)
-        self._bar = BEATS_PER_BAR
+        self._tempo = TempoMap()
 
     def heard(self, message: mido.Message, at: float) -> None:
         """The human played this at `at` (seconds of the clock)."""
@@ -89,11 +88,11 @@ class Tape:
             self._passages.append(_Passage(message.seed, now))
         elif isinstance(message, protocol.Revise):
             self._log(message, now)
-            if message.beats:
-                self._bar = message.beats.bar
-                bpm = 60 * strong(self._bar) * TICKS_PER_SECOND / message.beats.length
-                if not self._tempi or abs(self._tempi[-1][1] - bpm) > 0.2:
-                    self._tempi.append((now, bpm))
+
+    def counted(self, at: float, grid: Grid) -> None:
+        """The beats lie so at `at`."""
+        self._tempo.count(at, grid)
+        self._tempo.forget(at - LENGTH_S)
 
     def made(self, note: protocol.Note) -> None:
         """The engine made this note."""
@@ -111,7 +110,7 @@ class Tape:
         begin = max(since, now - LENGTH_S)
         human, solo = self._human.between(begin, now), self._solo.between(begin, now)
         first = min((takes.when(played) for played in (human, solo) if played), default=begin)
-        tempo_then = [bpm for at, bpm in self._tempi if at <= first][-1:]
+        began = self._tempo.bar_line(first)
         return takes.Take(
             takes.Log(
                 jazzd=metadata.version("jazzd"),
@@ -124,10 +123,10 @@ class Tape:
             [(passage.seed, tuple(passage.events)) for passage in self._passages if passage.last >= begin],
             human,
             solo,
-            [(first, bpm) for bpm in tempo_then] + [(at, bpm) for at, bpm in self._tempi if at > first],
-            first,
+            self._tempo.tempi(began),
+            began,
             now,
-            self._bar,
+            self._tempo.bar,
         )
 
     def _log(self, event: protocol.Revise | protocol.Note, now: float) -> None:

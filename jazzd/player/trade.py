@@ -30,8 +30,8 @@ class Listening:
     `count` chords, and the last is taken to last as long as the others commonly did.
     """
 
-    def __init__(self, count: int = 4, bars: int = 0, choruses: int = 1) -> None:
-        self.count, self.bars, self.choruses = count, bars, choruses
+    def __init__(self, count: int = 4, bars: int = 0) -> None:
+        self.count, self.bars = count, bars
         self._heard: list[ChordCaptured] = []
         self._released: Seconds | None = None
 
@@ -80,7 +80,7 @@ class Listening:
         begin = self.begin(grid)
         return None if begin is None else Seconds(begin - EARLY_S)
 
-    def form(self, begin: Seconds, grid: Grid | None) -> Form:
+    def form(self, begin: Seconds, grid: Grid | None, choruses: int = 1) -> Form:
         """The progression from `begin` on, for every chorus of the answer."""
         first = self._heard[0].struck[0].at
         if grid and (self.bars or begin > first):
@@ -101,7 +101,7 @@ class Listening:
                 self._heard, itertools.pairwise([*places, Seconds(length_s)]), strict=True
             )
         ]
-        return Form(tuple(once)).repeated(begin, length_s, self.choruses)
+        return Form(tuple(once), grid=grid).repeated(begin, length_s, choruses)
 
     def _first_beat(self, grid: Grid) -> int:
         """The beat at which the phrase's first bar begins."""
@@ -122,9 +122,16 @@ class Trade:
 
     def __init__(self, soloist: Soloist, tempo: Tempo, manner: Manner) -> None:
         self._soloist, self._tempo, self._manner = soloist, tempo, manner
-        self._listening = Listening(manner.chords, manner.bars, manner.choruses)
+        self._listening = Listening(manner.chords, manner.bars)
         self._broken_off: Form | None = None
         """What an answer was played over when its engine was lost."""
+
+    def behave(self, manner: Manner) -> None:
+        """So from now on. What was heard counts, unless another mode or length of phrase is listened for."""
+        before, self._manner = self._manner, manner
+        if (manner.mode, manner.bars, manner.chords) != (before.mode, before.bars, before.chords):
+            self._broken_off = None
+            self._listening = Listening(manner.chords, manner.bars)
 
     def lose_engine(self) -> None:
         """What is being played will be gone on with, unless the human plays first."""
@@ -167,7 +174,7 @@ class Trade:
         if manner.start != "now" and grid:
             quarter = 0.25 * grid.beat_s
             begin = grid.next(begin - quarter, grid.bar if manner.start == "bar" else 1)
-        form = self._listening.form(begin, grid)
+        form = self._listening.form(begin, grid, manner.choruses)
         self._listening.reset()
         self._soloist.ask((), at=None if begin < now else begin, form=form)
 
