@@ -48,6 +48,13 @@ def test_every_beat_is_where_it_was(parts: list[tuple[float, int]]) -> None:
         assert abs(found - number) <= (KEPT_S + 0.02) * fastest  # it is looked at every 0.02 s
 
 
+def test_what_the_lines_leave_does_not_add_up() -> None:
+    bpms = [120 + 20 * math.sin(n / 3) for n in range(400)]
+    tempo, beats = counted(bpms, look_s=0.001)
+    for number, found in enumerate(beats_at(tempo, beats)):
+        assert abs(found - number) <= 2.5 * (KEPT_S + 0.002)
+
+
 def test_a_steady_tempo_is_one_line_and_a_change_another() -> None:
     tempo, beats = counted([100.0] * 24 + [160.0] * 24)
     tempi = tempo.tempi(BEGAN)

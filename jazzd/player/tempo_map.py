@@ -22,6 +22,9 @@ class _Line(NamedTuple):
     def when(self, beat: float) -> float:
         return self.at + (beat - self.beat) * 60 / self.bpm
 
+    def where(self, at: float) -> float:
+        return self.beat + (at - self.at) * self.bpm / 60
+
 
 class TempoMap:
     """Told again and again where the beats lie."""
@@ -60,18 +63,18 @@ class TempoMap:
         if not self._lines:
             return at
         line = next((line for line in reversed(self._lines) if line.at <= at), self._lines[0])
-        beat = line.beat + (at - line.at) * line.bpm / 60
-        near = KEPT_S * line.bpm / 60
-        return min(line.when(self.bar * math.floor((beat + near) / self.bar)), at)
+        beat = line.where(at + KEPT_S)
+        return min(line.when(self.bar * math.floor(beat / self.bar)), at)
 
     def _bend(self, seen: _Line | None, now: _Line) -> None:
         """The line ends where it was kept to last, and another goes on there; or the count is a new one."""
         if seen is None or not _goes_on(seen, now):
             self._lines.append(now)
             return
-        line = seen._replace(bpm=now.bpm)
+        from_here = seen._replace(beat=self._lines[-1].where(seen.at))  # or what is kept to would add up
+        line = from_here._replace(bpm=now.bpm)
         if abs(line.when(now.beat) - now.at) > KEPT_S:  # the tempo has changed in this very beat
-            line = seen._replace(bpm=_between(seen, now))
+            line = from_here._replace(bpm=_between(from_here, now))
         if self._lines[-1].at == seen.at:
             self._lines.pop()
         self._lines.append(line)
