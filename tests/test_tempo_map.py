@@ -66,11 +66,43 @@ def test_a_steady_tempo_is_one_line_and_a_change_another() -> None:
 
 def test_a_count_that_begins_anew_changes_no_tempo() -> None:
     tempo = TempoMap()
-    for beat in range(8):
-        tempo.count(BEGAN + beat / 2, Grid(Seconds(BEGAN), 0.5))
-    for beat in range(8):
-        tempo.count(BEGAN + 4 + beat / 2, Grid(Seconds(BEGAN + 4), 0.5))
+    for song in range(3):
+        began = BEGAN + 4 * song
+        for beat in range(8):
+            tempo.count(began + beat / 2, Grid(Seconds(began), 0.5, song=("clock", began)))
     assert {bpm for _, bpm in tempo.tempi(BEGAN)} == {120.0}
+
+
+@given(st.floats(2.2, 60), st.floats(60, 240), st.booleans())
+def test_bars_are_those_of_the_song_however_often_it_is_started(
+    pause_s: float, bpm: float, ticks_on: bool
+) -> None:
+    tempo, began = TempoMap(), BEGAN
+    starts = []
+    for song in range(4):
+        starts.append(began)
+        grid = Grid(Seconds(began), 60 / bpm, song=("clock", began))
+        for look in range(int(600 / bpm)):  # at its tenth beat or so it is stopped
+            tempo.count(began + look, grid)
+        stopped = began + int(600 / bpm)
+        if ticks_on:
+            tempo.count(stopped, Grid(grid.origin, grid.beat_s, song=("clock", None)))
+        began = stopped + pause_s + song / 3
+    for found in beats_at(tempo, starts):
+        assert abs(found / 4 - round(found / 4)) < 0.01
+
+
+def test_the_beat_goes_on_however_it_is_estimated_anew() -> None:
+    tempo = TempoMap()
+    for look in range(400):
+        at = BEGAN + look * 0.05
+        struck = (
+            BEGAN + look // 20
+        )  # every second somebody strikes a chord, late or early, which moves the estimate
+        shift = (look // 20 % 3 - 1) * 0.03
+        tempo.count(at, Grid(Seconds(struck + shift), 0.5, song=("chords", struck)))
+    assert beats_at(tempo, [BEGAN + 19.9])[0] == pytest.approx(39.8, abs=0.2)
+    assert all(60 < bpm < 240 for _, bpm in tempo.tempi(BEGAN))
 
 
 def test_a_take_begins_with_a_bar() -> None:

@@ -36,6 +36,20 @@ def test_what_to_expect_decides_between_two_ways_to_count() -> None:
     assert estimate(bars, 60).bpm == pytest.approx(60)  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("pushed", [-0.5, 0.5])
+@pytest.mark.parametrize("chords", [4, 6, 9])
+@pytest.mark.parametrize("bpm", [100.0, 120.0, 150.0])
+def test_a_chord_that_is_pushed_by_an_eighth_does_not_move_the_beat(
+    bpm: float, chords: int, pushed: float
+) -> None:
+    for which in range(chords):
+        beats = [4 * n + (pushed if n == which else 0) for n in range(chords)]
+        grid = estimate([Seconds(beat * 60 / bpm) for beat in beats], 120)
+        assert grid
+        assert grid.bpm == pytest.approx(bpm, rel=0.01)
+        assert abs(grid.beat(0.0) - round(grid.beat(0.0))) < 0.05 or which == 0
+
+
 def test_in_a_waltz_a_chord_a_bar_is_one_in_three_beats() -> None:
     bars = struck(120, [0, 3, 6, 9, 12])
     found = estimate(bars, 130, bar=3)

@@ -1,5 +1,7 @@
 """Trading: listen, answer over the same progression, stop with the form, give way."""
 
+import bisect
+
 import mido
 import pytest
 from room import Room
@@ -155,6 +157,72 @@ def test_an_answer_ends_with_its_form_whatever_the_tempo_becomes(bpm: float, fee
     told = room.revisions[-1].beats
     assert told
     assert told.length == pytest.approx(100 * 2 * 60 / bpm, rel=0.02)
+
+
+@pytest.mark.parametrize("bars", [0, 4])
+@pytest.mark.parametrize(("change_at", "bpm"), [(14, 126), (8, 130), (4, 140), (12, 60)])
+def test_an_answer_begins_where_it_should_although_the_tempo_changes_while_it_listens(
+    bars: int, change_at: int, bpm: float
+) -> None:
+    room = Room(manner=Manner(mode="trade", bars=bars))
+    room.play(mido.Message("start"))
+    ticks: list[float] = []
+    for beat in range(34):
+        if beat % 4 == 0 and beat < 16:
+            room.strike(*CHORDS[beat // 4])
+        for _ in range(24):
+            ticks.append(room.time)
+            room.tick(1 / 24, bpm if beat >= change_at else 120)
+        if beat % 4 == 3 and beat < 16:
+            room.lift(*CHORDS[beat // 4])
+    first, last = min(at for at, _ in room.struck), max(at for at, _ in room.struck)
+    assert bisect.bisect(ticks, first) / 24 == pytest.approx(16, abs=0.1)
+    assert 31 < bisect.bisect(ticks, last) / 24 < 32.05
+
+
+def test_an_answer_keeps_to_its_form_when_the_clock_holds_its_breath() -> None:
+    room = Room(manner=Manner(mode="trade", bars=4))
+    room.play(mido.Message("start"))
+    comp(room, 4)
+    room.tick(4)
+    room.wait(0.2)
+    held = room.time
+    room.tick(16)
+    ends = [4 + (at - held) * 2 for at, m in room.heard if m.type == "note_off"]
+    assert 15.5 < max(ends) < 16.1
+
+
+@pytest.mark.parametrize("beat_s", [60 / 200, 60 / 90, 1.0])
+def test_who_taps_another_tempo_into_an_answer_is_followed(beat_s: float) -> None:
+    room = Room(manner=Manner(mode="trade", bars=4))
+    for wait_s in (0.5, 1.5):  # a bar
+        room.turn(26, 127)
+        room.wait(wait_s)
+    comp_began = room.time
+    play(room, 2.0)
+    room.wait(1.0)
+    assert room.struck[0][0] == pytest.approx(comp_began + 8, abs=0.05)
+    tapped = room.time  # beat 2 of the answer
+    for _ in range(3):
+        room.turn(26, 127)
+        room.wait(beat_s)
+    room.wait(20)
+    ends = [2 + (at - tapped) / beat_s for at, m in room.heard if m.type == "note_off"]
+    assert 15.5 < max(ends) < 16.3
+
+
+def test_the_rest_of_an_answer_is_at_the_tempo_that_there_is_by_then() -> None:
+    room = Room(manner=Manner(mode="trade", bars=4))
+    room.play(mido.Message("start"))
+    comp(room, 4)
+    room.tick(4)
+    room.kill_engine()
+    changed = room.time
+    room.tick(2, 90)
+    room.start_engine()
+    room.tick(14, 90)
+    ends = [4 + (at - changed) * 1.5 for at, m in room.heard if m.type == "note_off"]
+    assert 15.5 < max(ends) < 16.1
 
 
 @pytest.mark.parametrize("changes", [{"start": "beat"}, {"choruses": 2}])

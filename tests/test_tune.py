@@ -10,7 +10,7 @@ from room import Room
 
 from jazzd.errors import ConfigError
 from jazzd.music import chart, chords, voicing
-from jazzd.music.grid import Grid
+from jazzd.music.grid import Feel, Grid
 from jazzd.music.notes import Seconds
 from jazzd.player.form import Chart
 from jazzd.player.hands import Hands
@@ -369,6 +369,16 @@ def test_a_turn_ends_where_it_should_although_its_last_bar_is_at_another_tempo(b
     room.tick(6, bpm)
     beats = [29 + (at - changed) * bpm / 60 for at, m in room.heard if m.type == "note_off"]
     assert 31.6 < max(beats) < 32.3
+
+
+@pytest.mark.parametrize("feel", [Feel(), Feel(100)])
+def test_a_turn_whose_first_beat_comes_sooner_than_it_was_to_is_not_late(feel: Feel) -> None:
+    room = Room(chart=tune(), manner=Manner(mode="trade", bars=4), feel=feel)
+    room.play(mido.Message("start"))
+    room.tick(15.75, 60)
+    room.tick(4, 120)
+    assert room.struck
+    assert room.scheduler.figures().late == 0
 
 
 def test_a_panic_in_the_humans_turn_ends_a_tune_that_no_clock_plays() -> None:

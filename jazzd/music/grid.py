@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jazzd.music.notes import Seconds
 
 BEATS_PER_BAR = 4
 """Where nobody says otherwise."""
 LONGEST_BAR = 12
+JUST_NOW_S = 2.5
+"""A count that began so lately took over from the one before where it began."""
 OFF_EIGHTH = 0.5
 POSITIONS = (0.0, 1 / 4, 1 / 3, OFF_EIGHTH, 2 / 3, 3 / 4)
 """The sixteenths and the eighth-triplets of a beat."""
@@ -29,6 +31,9 @@ class Grid:
     beat_s: float
     bar: int = BEATS_PER_BAR
     """Beats of a bar."""
+    song: tuple[str, float | None] | None = field(default=None, compare=False)
+    """What the beats are numbered in: who counts, and since when, if that is known. In the same song the same
+    number is the same beat, however the tempo changes; None where nobody says."""
 
     @property
     def bpm(self) -> float:
@@ -51,14 +56,18 @@ class Grid:
         beats = other.beat(at) - self.beat(at)
         return abs(beats - every * round(beats / every))
 
-    def onto(self, other: "Grid", now: Seconds, within: float) -> Callable[[float], Seconds] | None:
+    def onto(self, other: "Grid", now: Seconds, within: float = 0.5) -> Callable[[float], Seconds] | None:
         """How times to come move, for what lies on these beats to lie on the same of another.
 
-        None where the two are more than `within` beats apart now, so that these are others.
+        None where that is of another song and more than `within` beats from these.
         """
-        if self.apart(other, now) > within:
-            return None
-        count = round(other.beat(now) - self.beat(now))
+        count = 0
+        if self.song is None or self.song != other.song:
+            began = other.song[1] if other.song else None
+            at = began if began is not None and now - began < JUST_NOW_S else now
+            if self.apart(other, at) > within:
+                return None
+            count = round(other.beat(at) - self.beat(at))
         return lambda at: max(other.time(self.beat(at) + count), now)
 
 

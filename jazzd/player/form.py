@@ -11,8 +11,6 @@ from jazzd.music.grid import BEATS_PER_BAR, Grid
 from jazzd.music.notes import Seconds
 
 COMPING_VELOCITY = 64
-SAME_BEATS = 0.25
-"""By how much the beats may have come to lie elsewhere since they were looked at last, and be the same."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +33,9 @@ class Form:
     """The beats that it lies on, if it lies on any."""
 
     def carried(self, onto: Grid, now: Seconds) -> Self:
-        """What is still to come of it on the same beats of another grid; as it is, if those are others."""
-        if self.grid is None or self.grid == onto:
+        """What is still to come of it on the same beats of another grid."""
+        if self.grid is None or (moved := self.grid.onto(onto, now)) is None:
             return self
-        moved = self.grid.onto(onto, now, SAME_BEATS)
-        if moved is None:
-            return replace(self, grid=onto)
 
         def when(at: Seconds) -> Seconds:
             return moved(at) if at > now else at

@@ -18,7 +18,7 @@ class Answer:
     """When it is to sound; None for as soon as it is here."""
     beat: int | None = None
     """The number of the beat that this is, in `song`."""
-    song: tuple[str, Seconds | None] | None = None
+    song: tuple[str, float | None] | None = None
     floor: int = 0
     """Of the timeline, when it was asked for."""
     note_id: int | None = None

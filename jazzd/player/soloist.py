@@ -139,7 +139,7 @@ class Soloist:
         answer = Answer(now, last_note_on, at, floor=timeline.floor)
         self.phrase = Phrase(timeline, began, now, answer, notes, form)
         if at is not None and (grid := self._tempo.grid(now)):
-            answer.beat, answer.song = round(grid.beat(at)), self._song(now)
+            answer.beat, answer.song = round(grid.beat(at)), grid.song
             self._look_again(self.phrase, answer, now)
         if form and form.end is not None:
             self.phrase.end, self.phrase.cut_at = form.end, Seconds(form.end - LAST_NOTE_S)
@@ -359,9 +359,12 @@ class Soloist:
         answer, grid = phrase.answer, self._tempo.grid(now)
         if answer is None or answer.at is None or answer.beat is None:
             return
-        if grid and answer.song == self._song(now):
+        if grid and answer.song == grid.song:
             at = grid.time(answer.beat)
-            if abs(at - answer.at) > SAME_TIME_S:
+            if at - now < self.pace.lead_s:  # too late to be asked for anew: what there is moves
+                answer.at = max(at, now)
+                self._place_anew(phrase, now)
+            elif abs(at - answer.at) > SAME_TIME_S:
                 self._take_back(phrase, self._scheduler.cancel())
                 phrase.timeline.floor = answer.floor
                 answer.at, answer.note_id = at, None
@@ -371,10 +374,6 @@ class Soloist:
     def _look_again(self, phrase: Phrase, answer: Answer, now: Seconds) -> None:
         if answer.at is not None and (half_s := (answer.at - now) / 2) > self.pace.lead_s + SPARE_S:
             phrase.again_at = Seconds(now + min(half_s, LOOK_S))
-
-    def _song(self, now: Seconds) -> tuple[str, Seconds | None]:
-        """What the numbers of beats belong to: who tells them, and the last Start or Continue."""
-        return self._tempo.now(now)[0], self._tempo.clock.started_at
 
     def _advance(self, phrase: Phrase, now: Seconds) -> None:
         phrase.advance_at = Seconds(now + ADVANCE_S)

@@ -17,8 +17,14 @@ from jazzd.player.midi_clock import MidiClock
 Source = Literal["auto", "clock", "link", "chords", "bpm"]
 OCTAVES_OFF = 0.5
 """How far a tempo commonly is from the one in the settings: a standard deviation, in octaves."""
-OFF_BEAT = 0.12
+OFF_BEAT = 0.13
 """How far, in beats, a chord commonly is from its beat."""
+KEPT = 0.6
+"""Gaps that keep time less well than this on the whole keep none."""
+PUSHED = 0.25
+"""A chord that is so many beats off is before its beat, or after it, on purpose."""
+LONGEST_PUSHED = 9
+"""Beats: two bars and a push."""
 REMEMBERED, FEWEST = 9, 3
 """Chords or taps that an estimate is made from."""
 NEW_TAPS_S, NEW_CHORDS_S = 2.5, 6.0
@@ -44,20 +50,40 @@ def estimate(struck: list[Seconds], bpm: float, bar: int = BEATS_PER_BAR) -> Gri
         return None
     best, best_score = None, 0.0
     for count, usual in _beats_a_chord(bar).items():
-        beat_s = median(gaps) / count
-        counts = [max(1, round(gap / beat_s)) for gap in gaps]
-        beat_s = sum(gaps) / sum(counts)
-        if not SLOWEST_BPM <= 60 / beat_s <= FASTEST_BPM:
+        grid = _fitted(struck, median(gaps) / count, bar)
+        if not SLOWEST_BPM <= grid.bpm <= FASTEST_BPM:
             continue
-        off = [(gap / beat_s - n) / OFF_BEAT for gap, n in zip(gaps, counts, strict=True)]
-        kept = sum(math.exp(-0.5 * each**2) for each in off) / len(off)
-        far = math.log2(60 / beat_s / bpm) / OCTAVES_OFF
+        kept = sum(_kept(gap / grid.beat_s) for gap in gaps) / len(gaps)
+        far = math.log2(grid.bpm / bpm) / OCTAVES_OFF
         score = usual * kept * math.exp(-0.5 * far**2)
-        if kept > 0.5 and score > best_score:
-            places = [0, *itertools.accumulate(counts)]
-            origin = sum(at - n * beat_s for at, n in zip(struck, places, strict=True)) / len(struck)
-            best, best_score = Grid(Seconds(origin), beat_s, bar), score
+        if kept > KEPT and score > best_score:
+            best, best_score = grid, score
     return best
+
+
+def _fitted(struck: list[Seconds], beat_s: float, bar: int) -> Grid:
+    """Beats about so long, as those chords have them that are on a beat: one that is pushed moves none."""
+    first, beats = struck[0], []
+    for _ in range(2):  # the second time with a better length
+        beats = [(at - first) / beat_s for at in struck]
+        off = median(beat - round(beat) for beat in beats)
+        on = [
+            (at, round(beat - off))
+            for at, beat in zip(struck, beats, strict=True)
+            if abs((beat - off) - round(beat - off)) < PUSHED
+        ]
+        if len(on) > 1 and on[-1][1] > on[0][1]:
+            beat_s = (on[-1][0] - on[0][0]) / (on[-1][1] - on[0][1])
+            first = Seconds(sum(at - beat_s * number for at, number in on) / len(on))
+    return Grid(first, beat_s, bar)
+
+
+def _kept(beats: float) -> float:
+    """How well a gap of so many beats keeps time: one that ends on an off-beat, half as well, unless it is so
+    long that it ends on some or other by chance."""
+    whole, half = (abs(beats - n) / OFF_BEAT for n in (max(1, round(beats)), math.floor(beats) + 0.5))
+    pushed = 0.5 * math.exp(-0.5 * half**2) if beats < LONGEST_PUSHED else 0.0
+    return max(math.exp(-0.5 * whole**2), pushed)
 
 
 class Tempo:
@@ -129,13 +155,20 @@ class Tempo:
             "taps": lambda: self._tapped,
             "chords": lambda: estimate(list(self._struck), self.bpm, self.bar),
         }
+        since = {
+            "clock": self.clock.started_at,
+            "taps": self._tapped.origin if self._tapped else None,
+            "chords": self._struck[-1] if self._struck else None,
+        }
         wanted = {"auto": tuple(told), "bpm": ("taps",)}.get(self.source, (self.source, "taps"))
         if "clock" in wanted and self.clock.about_to_tell(now):
             return "clock", None
         for source in wanted:
             if grid := told[source]():
-                return source, replace(grid, bar=self.bar)
-        return "bpm", None if self._origin is None else Grid(self._origin, 60 / self.bpm, self.bar)
+                return source, replace(grid, bar=self.bar, song=(source, since.get(source)))
+        if self._origin is None:
+            return "bpm", None
+        return "bpm", Grid(self._origin, 60 / self.bpm, self.bar, ("bpm", self._origin))
 
     def grid(self, now: Seconds) -> Grid | None:
         return self.now(now)[1]

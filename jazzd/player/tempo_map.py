@@ -8,8 +8,12 @@ from jazzd.music.grid import BEATS_PER_BAR, Grid
 
 KEPT_S = 0.005
 """A beat so near to where the line puts it lies on it."""
-SAME_SONG = 1.5
-"""A tempo that is more than so many times that before or after it is none: somebody counts anew."""
+SLOWEST_BPM, FASTEST_BPM = 10.0, 990.0
+"""What every DAW can be told."""
+IN_BARS = ("clock", "link")
+"""Whose beat 0 is the first of a bar for others, too."""
+GAP_S = 1.0
+"""How long before a new song the map may begin to hurry to its bar."""
 MOST_LINES = 4096
 """More than one a beat in ten minutes."""
 
@@ -17,6 +21,7 @@ MOST_LINES = 4096
 class _Line(NamedTuple):
     at: float
     beat: float
+    """Of the map, which counts on however often the song begins anew."""
     bpm: float
 
     def when(self, beat: float) -> float:
@@ -24,6 +29,18 @@ class _Line(NamedTuple):
 
     def where(self, at: float) -> float:
         return self.beat + (at - self.at) * self.bpm / 60
+
+    def begun(self, at: float, bpm: float) -> "_Line":
+        """Another one from there on."""
+        return _Line(at, self.where(at), bpm)
+
+    def through(self, at: float, beat: float) -> "_Line":
+        """The line from the same place through that one."""
+        return self._replace(bpm=60 * (beat - self.beat) / max(at - self.at, 1e-6))
+
+    @property
+    def sane(self) -> bool:
+        return SLOWEST_BPM <= self.bpm <= FASTEST_BPM
 
 
 class TempoMap:
@@ -33,17 +50,23 @@ class TempoMap:
         self.bar = BEATS_PER_BAR
         """Beats of a bar."""
         self._lines: deque[_Line] = deque(maxlen=MOST_LINES)
-        self._seen: _Line | None = None
+        self._seen = 0.0
+        """When the beats were compared with the line last."""
+        self._song: tuple[str, float | None] | None = None
+        self._ahead = 0.0
+        """What the map has counted more than the song."""
 
     def count(self, at: float, grid: Grid) -> None:
         """The beats lie so at `at`; every beat is looked at once."""
-        seen, now = self._seen, _Line(at, grid.beat(at), grid.bpm)
         self.bar = grid.bar
-        if seen and math.floor(seen.beat) == math.floor(now.beat):
-            return
-        if seen is None or abs(self._lines[-1].when(now.beat) - at) > KEPT_S:
-            self._bend(seen, now)
-        self._seen = now
+        if not self._lines:
+            self._lines.append(_Line(at, grid.beat(at), grid.bpm))
+            self._song, self._seen = grid.song, at
+        elif grid.song != self._song:
+            self._song = grid.song
+            self._begin(at, grid)
+        elif math.floor(self._lines[-1].where(self._seen)) != math.floor(grid.beat(at) + self._ahead):
+            self._compare(at, grid)
 
     def forget(self, before: float) -> None:
         """What was over by then."""
@@ -66,25 +89,40 @@ class TempoMap:
         beat = line.where(at + KEPT_S)
         return min(line.when(self.bar * math.floor(beat / self.bar)), at)
 
-    def _bend(self, seen: _Line | None, now: _Line) -> None:
-        """The line ends where it was kept to last, and another goes on there; or the count is a new one."""
-        if seen is None or not _goes_on(seen, now):
-            self._lines.append(now)
-            return
-        from_here = seen._replace(beat=self._lines[-1].where(seen.at))  # or what is kept to would add up
-        line = from_here._replace(bpm=now.bpm)
-        if abs(line.when(now.beat) - now.at) > KEPT_S:  # the tempo has changed in this very beat
-            line = from_here._replace(bpm=_between(from_here, now))
-        if self._lines[-1].at == seen.at:
+    def _compare(self, at: float, grid: Grid) -> None:
+        """A line that the beat is not on ends where it was kept to last; another goes on there."""
+        beat, line = grid.beat(at) + self._ahead, self._lines[-1]
+        if abs(line.when(beat) - at) > KEPT_S:
+            from_here = line.begun(self._seen, grid.bpm)
+            if abs(from_here.when(beat) - at) > KEPT_S:  # the tempo has changed since then
+                from_here = from_here.through(at, beat)
+            if not from_here.sane:
+                return
+            self._go_on(from_here)
+        self._seen = at
+
+    def _begin(self, at: float, grid: Grid) -> None:
+        """Somebody counts anew: their bars are to be bars of the map, or their beats at least its beats."""
+        since = grid.song[1] if grid.song else None
+        at = since if since is not None and self._seen < since < at else at
+        line = self._lines[-1]
+        gap = line.begun(max(line.at, min(self._seen, at - GAP_S)), grid.bpm)
+        apart = line.where(at) - grid.beat(at)
+        self._ahead = apart
+        for unit in (grid.bar, 1) if grid.song and grid.song[0] in IN_BARS else (1,):
+            ahead = unit * (math.ceil(apart / unit - KEPT_S) if unit > 1 else round(apart))
+            if abs(ahead - apart) * grid.beat_s <= KEPT_S:
+                self._ahead = ahead
+                break
+            bridge = gap.through(at, grid.beat(at) + ahead)
+            if bridge.sane:
+                self._ahead = ahead
+                self._go_on(bridge)
+                break
+        self._go_on(_Line(at, grid.beat(at) + self._ahead, grid.bpm))
+        self._seen = at
+
+    def _go_on(self, line: _Line) -> None:
+        if self._lines[-1].at == line.at:
             self._lines.pop()
         self._lines.append(line)
-
-
-def _between(seen: _Line, now: _Line) -> float:
-    """Beats a minute from the one to the other."""
-    return 60 * (now.beat - seen.beat) / max(now.at - seen.at, 1e-3)
-
-
-def _goes_on(seen: _Line, now: _Line) -> bool:
-    slowest, fastest = sorted((seen.bpm, now.bpm))
-    return slowest / SAME_SONG < _between(seen, now) < fastest * SAME_SONG

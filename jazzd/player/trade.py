@@ -2,6 +2,7 @@
 
 import itertools
 from statistics import median
+from typing import NamedTuple, Self
 
 from jazzd.music import chords
 from jazzd.music.grid import Grid
@@ -23,6 +24,26 @@ EARLY_S = 0.2
 """How long before its first note an answer is asked for: what is struck until then counts."""
 
 
+class _Moment(NamedTuple):
+    at: Seconds
+    grid: Grid | None = None
+    """The beats as they were then: by those of a later tempo it would be another beat."""
+
+    def counted(self, grid: Grid) -> Self:
+        """By these beats, if it was not by any of the same song."""
+        known = self.grid is not None and self.grid.song is not None and self.grid.song == grid.song
+        return self if known else self._replace(grid=grid)
+
+    def place(self, grid: Grid | None) -> float:
+        """In beats, or in seconds where there are none."""
+        return self.at if grid is None else (self.grid or grid).beat(self.at)
+
+
+class _Heard(NamedTuple):
+    chord: ChordCaptured
+    struck: _Moment
+
+
 class Listening:
     """What the human has played since the last answer, as a progression.
 
@@ -32,8 +53,8 @@ class Listening:
 
     def __init__(self, count: int = 4, bars: int = 0) -> None:
         self.count, self.bars = count, bars
-        self._heard: list[ChordCaptured] = []
-        self._released: Seconds | None = None
+        self._heard: list[_Heard] = []
+        self._released: _Moment | None = None
 
     def reset(self) -> None:
         """Nothing has been heard."""
@@ -42,22 +63,27 @@ class Listening:
 
     def heard(self, captured: ChordCaptured) -> None:
         """A chord, or what was struck to one."""
-        last = self._heard[-1] if self._heard else None
+        last = self._heard[-1].chord if self._heard else None
         began = captured.struck[0].at
         if last and (began - last.struck[0].at < ONE_GESTURE_S or len(captured.struck) < FEWEST_KEYS):
             joined = {key.pitch: key for key in (*last.struck, *captured.struck)}
-            self._heard[-1] = ChordCaptured(
-                tuple(joined.values()), last.pitches | captured.pitches, captured.at
-            )
+            chord = ChordCaptured(tuple(joined.values()), last.pitches | captured.pitches, captured.at)
+            self._heard[-1] = self._heard[-1]._replace(chord=chord)
         elif len(captured.struck) >= FEWEST_KEYS:
             if len(self._heard) == self.count and not self.bars:  # they go on: it begins anew
                 self._heard.clear()
-            self._heard.append(captured)
+            self._heard.append(_Heard(captured, _Moment(began)))
         self._released = None
 
     def released(self, at: Seconds) -> None:
         """The hands are up."""
-        self._released = at
+        self._released = _Moment(at)
+
+    def recount(self, grid: Grid | None) -> None:
+        """The beats lie so now: what was heard just now is counted by them."""
+        if grid:
+            self._heard = [heard._replace(struck=heard.struck.counted(grid)) for heard in self._heard]
+            self._released = self._released and self._released.counted(grid)
 
     def begin(self, grid: Grid | None) -> Seconds | None:
         """When the answer begins; None while that cannot be known."""
@@ -67,13 +93,12 @@ class Listening:
             return grid.time(self._first_beat(grid) + self.bars * grid.bar)
         if len(self._heard) < self.count:
             return None
-        length_s = self._length_s()
-        if length_s is None:
+        first, length = self._heard[0].struck.place(grid), self._length(grid)
+        if length is None:
             return None
-        first = self._heard[0].struck[0].at
         if grid is None:
-            return Seconds(first + length_s)
-        return grid.time(round(grid.beat(first)) + max(1, round(length_s / grid.beat_s)))
+            return Seconds(first + length)
+        return grid.time(round(first) + max(1, round(length)))
 
     def ask_at(self, grid: Grid | None) -> Seconds | None:
         """When to ask for the answer."""
@@ -82,39 +107,36 @@ class Listening:
 
     def form(self, begin: Seconds, grid: Grid | None, choruses: int = 1) -> Form:
         """The progression from `begin` on, for every chorus of the answer."""
-        first = self._heard[0].struck[0].at
-        if grid and (self.bars or begin > first):
-            start = grid.time(self._first_beat(grid)) if self.bars else grid.time(round(grid.beat(first)))
+        places = [heard.struck.place(grid) for heard in self._heard]
+        if grid is None:
+            start, length_s, unit_s = places[0], begin - places[0], 1.0
         else:
-            start = first
-        length_s = begin - start
-        places = [max(Seconds(0.0), Seconds(heard.struck[0].at - start)) for heard in self._heard]
-        places[0] = Seconds(0.0)
+            start = self._first_beat(grid) if self.bars else round(places[0])
+            length_s, unit_s = (grid.beat(begin) - start) * grid.beat_s, grid.beat_s
+        offsets = [0.0, *(max(0.0, (place - start) * unit_s) for place in places[1:]), length_s]
         once = [
             Foreseen(
-                place,
-                after - place,
-                chords.name(heard.pitches),
-                tuple((key.pitch, key.velocity) for key in heard.struck),
+                Seconds(offset),
+                after - offset,
+                chords.name(heard.chord.pitches),
+                tuple((key.pitch, key.velocity) for key in heard.chord.struck),
             )
-            for heard, (place, after) in zip(
-                self._heard, itertools.pairwise([*places, Seconds(length_s)]), strict=True
-            )
+            for heard, (offset, after) in zip(self._heard, itertools.pairwise(offsets), strict=True)
         ]
         return Form(tuple(once), grid=grid).repeated(begin, length_s, choruses)
 
     def _first_beat(self, grid: Grid) -> int:
         """The beat at which the phrase's first bar begins."""
-        beat = grid.beat(self._heard[0].struck[0].at) + PICK_UP_BEATS
+        beat = self._heard[0].struck.place(grid) + PICK_UP_BEATS
         return int(beat // grid.bar) * grid.bar
 
-    def _length_s(self) -> float | None:
-        """Of the progression; None while a lone chord is held."""
-        struck = [heard.struck[0].at for heard in self._heard]
+    def _length(self, grid: Grid | None) -> float | None:
+        """Of the progression, in beats or seconds; None while a lone chord is held."""
+        struck = [heard.struck.place(grid) for heard in self._heard]
         gaps = [later - earlier for earlier, later in itertools.pairwise(struck)]
         if gaps:
             return struck[-1] - struck[0] + median(gaps)
-        return None if self._released is None else self._released - struck[0]
+        return None if self._released is None else self._released.place(grid) - struck[0]
 
 
 class Trade:
@@ -141,6 +163,8 @@ class Trade:
     def find_engine(self, now: Seconds) -> None:
         """There is another: the rest of the answer, if there is enough of it, comes from that."""
         form, self._broken_off = self._broken_off, None
+        if form and (grid := self._tempo.grid(now)):
+            form = form.carried(grid, now)
         if form and form.end is not None and form.end - now > self._tempo.beat_s(now):
             self._soloist.ask((), form=form)
 
@@ -162,10 +186,13 @@ class Trade:
         """When to poll next."""
         if self._manner.bars and self._tempo.clock.hiccups(now):
             return Seconds(self._tempo.clock.lost_at + BACK_S)
-        return self._listening.ask_at(self._trusted(now))
+        grid = self._trusted(now)
+        self._listening.recount(grid)
+        return self._listening.ask_at(grid)
 
     def poll(self, now: Seconds) -> None:
         grid, manner = self._trusted(now), self._manner
+        self._listening.recount(grid)
         ask_at = self._listening.ask_at(grid)
         if ask_at is None or now < ask_at:
             return

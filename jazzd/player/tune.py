@@ -144,7 +144,8 @@ class Tune:
         source, grid = self._tempo.now(at)
         if grid and self._tempo.clock.started_at is None:
             unit = grid.bar if source == "link" else 1
-            self._beats = replace(grid, origin=grid.time(unit * round(grid.beat(at) / unit)))
+            first = grid.time(unit * round(grid.beat(at) / unit))
+            self._beats = replace(grid, origin=first, song=None)
 
     def _grid(self, now: Seconds) -> Grid | None:
         """The tune's beats. Whoever tells the tempo may count anew; the tune counts on, on the same beats."""
@@ -153,7 +154,7 @@ class Tune:
             return grid
         beat = self._beats.beat(now)
         beat += (grid.beat(now) - beat + 0.5) % 1 - 0.5
-        self._beats = replace(grid, origin=Seconds(now - beat * grid.beat_s))
+        self._beats = replace(grid, origin=Seconds(now - beat * grid.beat_s), song=None)
         return self._beats
 
     def _enter(self, manner: Manner, grid: Grid, begin: float, end: float, now: Seconds) -> None:
