@@ -21,8 +21,8 @@ OFF_BEAT = 0.13
 """How far, in beats, a chord commonly is from its beat."""
 KEPT = 0.6
 """Gaps that keep time less well than this on the whole keep none."""
-PUSHED = 0.25
-"""A chord that is so many beats off is before its beat, or after it, on purpose."""
+LEAST_USUAL = 0.1
+"""Less usual and worse kept than this, a count fits by chance."""
 LONGEST_PUSHED = 9
 """Beats: two bars and a push."""
 REMEMBERED, FEWEST = 9, 3
@@ -48,7 +48,7 @@ def estimate(struck: list[Seconds], bpm: float, bar: int = BEATS_PER_BAR) -> Gri
     gaps = [later - earlier for earlier, later in itertools.pairwise(struck)]
     if len(struck) < FEWEST or min(gaps) <= 0:
         return None
-    best, best_score = None, 0.0
+    best, best_score = None, LEAST_USUAL
     for count, usual in _beats_a_chord(bar).items():
         grid = _fitted(struck, median(gaps) / count, bar)
         if not SLOWEST_BPM <= grid.bpm <= FASTEST_BPM:
@@ -62,20 +62,16 @@ def estimate(struck: list[Seconds], bpm: float, bar: int = BEATS_PER_BAR) -> Gri
 
 
 def _fitted(struck: list[Seconds], beat_s: float, bar: int) -> Grid:
-    """Beats about so long, as those chords have them that are on a beat: one that is pushed moves none."""
-    first, beats = struck[0], []
-    for _ in range(2):  # the second time with a better length
-        beats = [(at - first) / beat_s for at in struck]
-        off = median(beat - round(beat) for beat in beats)
-        on = [
-            (at, round(beat - off))
-            for at, beat in zip(struck, beats, strict=True)
-            if abs((beat - off) - round(beat - off)) < PUSHED
-        ]
-        if len(on) > 1 and on[-1][1] > on[0][1]:
-            beat_s = (on[-1][0] - on[0][0]) / (on[-1][1] - on[0][1])
-            first = Seconds(sum(at - beat_s * number for at, number in on) / len(on))
-    return Grid(first, beat_s, bar)
+    """Beats about so long, as most of those chords have them: one that is pushed off its beat moves none."""
+    gaps = [later - earlier for earlier, later in itertools.pairwise(struck)]
+    halves = [0, *itertools.accumulate(max(1, round(2 * gap / beat_s)) for gap in gaps)]
+    pushed = 2 * sum(half % 2 for half in halves) > len(halves)  # the first one is, early or late
+    shifts = (-1, 1) if pushed else (0,)
+    shift = min(shifts, key=lambda shift: sum((half + shift) // 2 % bar != 0 for half in halves))
+    on = [(at, (half + shift) // 2) for at, half in zip(struck, halves, strict=True) if half % 2 == pushed]
+    if on[-1][1] > on[0][1]:
+        beat_s = (on[-1][0] - on[0][0]) / (on[-1][1] - on[0][1])
+    return Grid(Seconds(sum(at - beat_s * number for at, number in on) / len(on)), beat_s, bar)
 
 
 def _kept(beats: float) -> float:
