@@ -19,10 +19,12 @@ OCTAVES_OFF = 0.5
 """How far a tempo commonly is from the one in the settings: a standard deviation, in octaves."""
 OFF_BEAT = 0.13
 """How far, in beats, a chord commonly is from its beat."""
-KEPT = 0.6
+KEPT = 0.5
 """Gaps that keep time less well than this on the whole keep none."""
 LEAST_USUAL = 0.1
 """Less usual and worse kept than this, a count fits by chance."""
+PUSHED = 0.3
+"""How well a gap that ends on an off-beat keeps time, where one that ends on a beat has 1."""
 LONGEST_PUSHED = 9
 """Beats: two bars and a push."""
 REMEMBERED, FEWEST = 9, 3
@@ -75,10 +77,10 @@ def _fitted(struck: list[Seconds], beat_s: float, bar: int) -> Grid:
 
 
 def _kept(beats: float) -> float:
-    """How well a gap of so many beats keeps time: one that ends on an off-beat, half as well, unless it is so
+    """How well a gap of so many beats keeps time: one that ends on an off-beat does a little, unless it is so
     long that it ends on some or other by chance."""
     whole, half = (abs(beats - n) / OFF_BEAT for n in (max(1, round(beats)), math.floor(beats) + 0.5))
-    pushed = 0.5 * math.exp(-0.5 * half**2) if beats < LONGEST_PUSHED else 0.0
+    pushed = PUSHED * math.exp(-0.5 * half**2) if beats < LONGEST_PUSHED else 0.0
     return max(math.exp(-0.5 * whole**2), pushed)
 
 
