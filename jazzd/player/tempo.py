@@ -3,9 +3,10 @@
 import itertools
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from statistics import median
+from functools import lru_cache
+from statistics import median_low
 from typing import Literal
 
 import mido
@@ -17,16 +18,12 @@ from jazzd.player.midi_clock import MidiClock
 Source = Literal["auto", "clock", "link", "chords", "bpm"]
 OCTAVES_OFF = 0.5
 """How far a tempo commonly is from the one in the settings: a standard deviation, in octaves."""
-OFF_BEAT = 0.13
+OFF_BEAT = 0.12
 """How far, in beats, a chord commonly is from its beat."""
-KEPT = 0.5
-"""Gaps that keep time less well than this on the whole keep none."""
-LEAST_USUAL = 0.1
-"""Less usual and worse kept than this, a count fits by chance."""
-PUSHED = 0.3
-"""How well a gap that ends on an off-beat keeps time, where one that ends on a beat has 1."""
-LONGEST_PUSHED = 9
-"""Beats: two bars and a push."""
+ONE_PUSHED = 0.9
+"""How usual it is that one of them is off the beat on purpose, where that none is has 1."""
+LEAST_USUAL = 0.2
+"""A count that is less usual and worse kept fits by chance."""
 REMEMBERED, FEWEST = 9, 3
 """Chords or taps that an estimate is made from."""
 NEW_TAPS_S, NEW_CHORDS_S = 2.5, 6.0
@@ -41,47 +38,44 @@ def _beats_a_chord(bar: int) -> dict[int, float]:
     return {2: 0.3, 3: 0.3, 6: 0.2, 1: 0.8, 2 * bar: 0.7, strong(bar): 1.0, bar: 1.0}
 
 
-def estimate(struck: list[Seconds], bpm: float, bar: int = BEATS_PER_BAR) -> Grid | None:
+@lru_cache(maxsize=4)  # it is asked for again and again between two chords
+def estimate(struck: tuple[Seconds, ...], bpm: float, bar: int = BEATS_PER_BAR) -> Grid | None:
     """The beats that these chords (when each was struck) most likely mark; `bpm` is what to expect.
 
     Of all the ways to count, the one wins whose tempo and count are the most usual and that the chords keep
-    best. The first chord is taken for the first of a bar. None for too few chords, or none that keep time.
+    best; one of them may be pushed off its beat. The first chord is taken for the first of a bar. None for
+    too few chords, or none that keep time.
     """
-    gaps = [later - earlier for earlier, later in itertools.pairwise(struck)]
-    if len(struck) < FEWEST or min(gaps) <= 0:
-        return None
     best, best_score = None, LEAST_USUAL
-    for count, usual in _beats_a_chord(bar).items():
-        grid = _fitted(struck, median(gaps) / count, bar)
-        if not SLOWEST_BPM <= grid.bpm <= FASTEST_BPM:
-            continue
-        kept = sum(_kept(gap / grid.beat_s) for gap in gaps) / len(gaps)
-        far = math.log2(grid.bpm / bpm) / OCTAVES_OFF
-        score = usual * kept * math.exp(-0.5 * far**2)
-        if kept > KEPT and score > best_score:
-            best, best_score = grid, score
+    for left_out in (None, *range(len(struck))):
+        kept = [at for number, at in enumerate(struck) if number != left_out]
+        for grid, score in _counts(kept, bpm, bar):
+            score *= 1.0 if left_out is None else ONE_PUSHED
+            if score > best_score:
+                best, best_score = grid, score
     return best
 
 
-def _fitted(struck: list[Seconds], beat_s: float, bar: int) -> Grid:
-    """Beats about so long, as most of those chords have them: one that is pushed off its beat moves none."""
+def _counts(struck: list[Seconds], bpm: float, bar: int) -> Iterator[tuple[Grid, float]]:
+    """The ways to count them, and how usual each is and how well kept."""
     gaps = [later - earlier for earlier, later in itertools.pairwise(struck)]
-    halves = [0, *itertools.accumulate(max(1, round(2 * gap / beat_s)) for gap in gaps)]
-    pushed = 2 * sum(half % 2 for half in halves) > len(halves)  # the first one is, early or late
-    shifts = (-1, 1) if pushed else (0,)
-    shift = min(shifts, key=lambda shift: sum((half + shift) // 2 % bar != 0 for half in halves))
-    on = [(at, (half + shift) // 2) for at, half in zip(struck, halves, strict=True) if half % 2 == pushed]
-    if on[-1][1] > on[0][1]:
-        beat_s = (on[-1][0] - on[0][0]) / (on[-1][1] - on[0][1])
-    return Grid(Seconds(sum(at - beat_s * number for at, number in on) / len(on)), beat_s, bar)
-
-
-def _kept(beats: float) -> float:
-    """How well a gap of so many beats keeps time: one that ends on an off-beat does a little, unless it is so
-    long that it ends on some or other by chance."""
-    whole, half = (abs(beats - n) / OFF_BEAT for n in (max(1, round(beats)), math.floor(beats) + 0.5))
-    pushed = PUSHED * math.exp(-0.5 * half**2) if beats < LONGEST_PUSHED else 0.0
-    return max(math.exp(-0.5 * whole**2), pushed)
+    if len(struck) < FEWEST or min(gaps) <= 0:
+        return
+    for count, usual in _beats_a_chord(bar).items():
+        beat_s = median_low(gaps) / count
+        counts = [max(1, round(gap / beat_s)) for gap in gaps]
+        beat_s = sum(gaps) / sum(counts)
+        if not SLOWEST_BPM <= 60 / beat_s <= FASTEST_BPM:
+            continue
+        off = [(gap / beat_s - n) / OFF_BEAT for gap, n in zip(gaps, counts, strict=True)]
+        kept = sum(math.exp(-0.5 * each**2) for each in off) / len(off)
+        even = sum(n == 1 or n % strong(bar) == 0 for n in counts) / len(counts)
+        far = math.log2(60 / beat_s / bpm) / OCTAVES_OFF
+        if kept > 0.5:
+            places = [0, *itertools.accumulate(counts)]
+            origin = sum(at - n * beat_s for at, n in zip(struck, places, strict=True)) / len(struck)
+            score = usual * kept * (1 + even) / 2 * math.exp(-0.5 * far**2)
+            yield Grid(Seconds(origin), beat_s, bar), score
 
 
 class Tempo:
@@ -151,7 +145,7 @@ class Tempo:
             "clock": lambda: self._early(self.clock.grid(now)),
             "link": lambda: self._early(self._link()),
             "taps": lambda: self._tapped,
-            "chords": lambda: estimate(list(self._struck), self.bpm, self.bar),
+            "chords": lambda: estimate(tuple(self._struck), self.bpm, self.bar),
         }
         since = {
             "clock": self.clock.started_at,
