@@ -69,6 +69,18 @@ def test_in_a_waltz_a_chord_a_bar_is_one_in_three_beats() -> None:
     assert estimate(bars, 130).bpm == pytest.approx(160)  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("beats", [[0, 2, 3, 6, 9], [0, 3, 5, 6, 9], [0, 1, 3, 6, 9]])
+def test_a_chord_more_in_a_waltz_does_not_move_its_bar(beats: list[float]) -> None:
+    found = estimate(struck(120, beats), 120, bar=3)
+    assert found
+    if found.bpm == pytest.approx(120, rel=0.01):
+        assert (found.beat(50.0) + 1.5) % 3 - 1.5 == pytest.approx(0, abs=0.05)
+
+
+def test_three_chords_one_of_which_is_pushed_tell_no_tempo() -> None:
+    assert estimate(struck(120, [0, 3.5, 8]), 120) is None
+
+
 def test_whoever_tells_the_beat_the_bar_is_ours() -> None:
     tempo = Tempo("auto", 100.0, bar=3)
     tempo.struck(Seconds(90.0))

@@ -52,8 +52,15 @@ def estimate(struck: tuple[Seconds, ...], bpm: float, bar: int = BEATS_PER_BAR) 
         for grid, score in _counts(kept, bpm, bar):
             score *= 1.0 if left_out is None else ONE_PUSHED
             if score > best_score:
-                best, best_score = grid, score
+                best, best_score = _from_first(grid, struck[0]), score
     return best
+
+
+def _from_first(grid: Grid, first: Seconds) -> Grid:
+    """The same beats, counted from that chord, or from the beat that it was pushed off."""
+    beat = grid.beat(first)
+    near = (math.floor(beat + OFF_BEAT), math.ceil(beat - OFF_BEAT))
+    return replace(grid, origin=grid.time(min(near, key=lambda number: number % grid.bar)))
 
 
 def _counts(struck: list[Seconds], bpm: float, bar: int) -> Iterator[tuple[Grid, float]]:
@@ -71,7 +78,7 @@ def _counts(struck: list[Seconds], bpm: float, bar: int) -> Iterator[tuple[Grid,
         kept = sum(math.exp(-0.5 * each**2) for each in off) / len(off)
         even = sum(n == 1 or n % strong(bar) == 0 for n in counts) / len(counts)
         far = math.log2(60 / beat_s / bpm) / OCTAVES_OFF
-        if kept > 0.5:
+        if kept > 0.5 and (even == 1 or len(gaps) > 2):  # of three chords none can be left out
             places = [0, *itertools.accumulate(counts)]
             origin = sum(at - n * beat_s for at, n in zip(struck, places, strict=True)) / len(struck)
             score = usual * kept * (1 + even) / 2 * math.exp(-0.5 * far**2)

@@ -110,7 +110,7 @@ class Tune:
             return
         if self._soloist.phrase is None:
             begin, end = self._turn_to_enter(manner, grid, grid.beat(now))
-            if grid.beat(now) >= self._last_beat(manner):
+            if grid.beat(now) + SOON_BEATS >= self._last_beat(manner):
                 self._running = False
             elif now < grid.time(begin) - EARLY_S:
                 pass
