@@ -50,14 +50,16 @@ def test_a_chord_that_is_pushed_by_an_eighth_does_not_move_the_beat(
         assert (grid.beat(0.0) + 2) % 4 - 2 == pytest.approx(0, abs=0.05)
 
 
-@given(st.floats(90, 160), st.lists(st.floats(-0.03, 0.03), min_size=9, max_size=9), st.integers(1, 7))
-def test_a_hand_that_is_not_a_clock_is_followed(bpm: float, off: list[float], pushed: int) -> None:
-    beats = [4 * n - (0.5 if n == pushed else 0.0) for n in range(9)]
-    struck = tuple(Seconds(10 + beat * 60 / bpm + late) for beat, late in zip(beats, off, strict=True))
-    grid = estimate(struck, 120)
-    assert grid
-    assert grid.bpm == pytest.approx(bpm, rel=0.02)
-    assert abs(grid.beat(struck[8]) - 32) < 0.35
+def test_a_hand_that_is_not_a_clock_is_followed() -> None:
+    dice, wrong = random.Random(1), []
+    for _ in range(1000):
+        bpm, pushed = dice.uniform(90, 160), dice.randint(1, 7)
+        beats = [4 * n - (0.5 if n == pushed else 0.0) for n in range(9)]
+        played = tuple(Seconds(10 + beat * 60 / bpm + dice.gauss(0, 0.02)) for beat in beats)
+        grid = estimate(played, 120)
+        if not grid or abs(grid.bpm / bpm - 1) > 0.02 or abs(grid.beat(played[8]) - 32) > 0.35:
+            wrong.append((bpm, pushed))
+    assert len(wrong) < 10, wrong
 
 
 def test_in_a_waltz_a_chord_a_bar_is_one_in_three_beats() -> None:
@@ -73,8 +75,8 @@ def test_in_a_waltz_a_chord_a_bar_is_one_in_three_beats() -> None:
 def test_a_chord_more_in_a_waltz_does_not_move_its_bar(beats: list[float]) -> None:
     found = estimate(struck(120, beats), 120, bar=3)
     assert found
-    if found.bpm == pytest.approx(120, rel=0.01):
-        assert (found.beat(50.0) + 1.5) % 3 - 1.5 == pytest.approx(0, abs=0.05)
+    assert found.bpm == pytest.approx(120, rel=0.02)
+    assert (found.beat(50.0) + 1.5) % 3 - 1.5 == pytest.approx(0, abs=0.05)
 
 
 def test_three_chords_one_of_which_is_pushed_tell_no_tempo() -> None:

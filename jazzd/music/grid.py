@@ -12,6 +12,8 @@ LONGEST_BAR = 12
 JUST_NOW_S = 2.5
 """A count that began so lately took over from the one before where it began."""
 OFF_EIGHTH = 0.5
+Song = tuple[str, float | None]
+"""What beats are numbered in: who counts, and since when, if that is known."""
 POSITIONS = (0.0, 1 / 4, 1 / 3, OFF_EIGHTH, 2 / 3, 3 / 4)
 """The sixteenths and the eighth-triplets of a beat."""
 
@@ -31,9 +33,8 @@ class Grid:
     beat_s: float
     bar: int = BEATS_PER_BAR
     """Beats of a bar."""
-    song: tuple[str, float | None] | None = field(default=None, compare=False)
-    """What the beats are numbered in: who counts, and since when, if that is known. In the same song the same
-    number is the same beat, however the tempo changes; None where nobody says."""
+    song: Song | None = field(default=None, compare=False)
+    """In one song the same number is the same beat, however the tempo changes; None where nobody says."""
 
     @property
     def bpm(self) -> float:

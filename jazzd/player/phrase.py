@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from jazzd.music.grid import Song
 from jazzd.music.notes import Seconds
 from jazzd.player.form import Form
 from jazzd.player.timeline import Timeline
@@ -18,7 +19,7 @@ class Answer:
     """When it is to sound; None for as soon as it is here."""
     beat: int | None = None
     """The number of the beat that this is, in `song`."""
-    song: tuple[str, float | None] | None = None
+    song: Song | None = None
     floor: int = 0
     """Of the timeline, when it was asked for."""
     note_id: int | None = None

@@ -4,7 +4,7 @@ import math
 from collections import deque
 from typing import NamedTuple
 
-from jazzd.music.grid import BEATS_PER_BAR, Grid
+from jazzd.music.grid import BEATS_PER_BAR, Grid, Song
 
 KEPT_S = 0.005
 """A beat so near to where the line puts it lies on it."""
@@ -52,7 +52,7 @@ class TempoMap:
         self._lines: deque[_Line] = deque(maxlen=MOST_LINES)
         self._seen = 0.0
         """When the beats were compared with the line last."""
-        self._song: tuple[str, float | None] | None = None
+        self._song: Song | None = None
         self._ahead = 0.0
         """What the map has counted more than the song."""
 
@@ -107,11 +107,11 @@ class TempoMap:
         at = since if since is not None and self._seen < since < at else at
         line = self._lines[-1]
         gap = line.begun(max(line.at, min(self._seen, at - GAP_S)), grid.bpm)
-        apart = line.where(at) - grid.beat(at)
+        apart, near = line.where(at) - grid.beat(at), KEPT_S / grid.beat_s
         self._ahead = apart
         for unit in (grid.bar, 1) if grid.song and grid.song[0] in IN_BARS else (1,):
-            ahead = unit * (math.ceil(apart / unit - KEPT_S) if unit > 1 else round(apart))
-            if abs(ahead - apart) * grid.beat_s <= KEPT_S:
+            ahead = unit * (math.ceil((apart - near) / unit) if unit > 1 else round(apart))
+            if abs(ahead - apart) <= near:
                 self._ahead = ahead
                 break
             bridge = gap.through(at, grid.beat(at) + ahead)
